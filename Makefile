@@ -1,0 +1,34 @@
+# Two commands matter: `make up` and `make test`. Both set up what they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+help: ## This list
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+up: $(VENV)/.models ## Install, migrate and start everything; ARGS="--detach --port 8123" passes through
+	@$(BIN)/tramontane up $(ARGS)
+
+down: ## Stop what `make up ARGS=--detach` started
+	@$(BIN)/tramontane down
+
+test: $(VENV)/.dev check ## Everything: lint, types, architecture, unit, contract, end-to-end
+	@$(BIN)/python -m pytest tests
+
+check: $(VENV)/.dev ## Lint, types, architecture: under a minute
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+$(VENV)/.models: pyproject.toml deploy/install
+	@deploy/install models
+
+$(VENV)/.dev: pyproject.toml deploy/install $(VENV)/.models
+	@deploy/install dev
+
+.PHONY: help up down test check

@@ -1,0 +1,159 @@
+"""The tiers of an installation, read from tramontane.toml: what is served, by what, under which names and bounds."""
+
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from core.errors import SetupError
+
+FILE_NAME = "tramontane.toml"
+NANO_PER_UNIT = 10**9
+TOKENS_PER_PRICE = 1_000
+MILLION = 10**6
+
+EngineName = Literal["echo", "transformers", "vllm", "sentence-transformers", "hash"]
+
+
+def _exact(value: object) -> Decimal:
+    if not isinstance(value, str):
+        raise ValueError('a price is written as a string, for example "0.14"')  # noqa: TRY004 - pydantic's contract
+    return Decimal(value)
+
+
+EuroPerMillion = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=10_000, decimal_places=6)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EchoOptions(_Strict):
+    """The echo engine's pace, and what it does when a prompt asks for a fault."""
+
+    tokens_per_s: float = Field(default=0.0, ge=0, description="Per request; 0 is as fast as it can.")
+    prefill_tokens_per_s: float = Field(default=0.0, ge=0)
+
+
+class LaunchPrice(_Strict):
+    """Currency units per million tokens, as decimal strings."""
+
+    input: EuroPerMillion
+    output: EuroPerMillion = Decimal(0)
+    cached: EuroPerMillion | None = None
+
+    def nano_per_thousand(self) -> tuple[int, int, int]:
+        """Input, cached input, output in integer nano-units per 1 000 tokens."""
+        cached = self.input if self.cached is None else self.cached
+        return _nano(self.input), _nano(cached), _nano(self.output)
+
+
+class Tier(_Strict):
+    """One public model name and the pool behind it."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")
+    kind: Literal["chat", "embed"] = "chat"
+    engine: EngineName
+    weights: str = Field(description="A folder, a hub id, or demo:NAME for a checkpoint of ours.")
+    tokenizer: str = Field(default="v1", description="v1, v3, v7 of mistral-common, or a file; not used by embed.")
+    context_tokens: int = Field(gt=0, le=1_048_576)
+    dimensions: int | None = Field(default=None, gt=0, description="Of an embedding.")
+    aliases: tuple[str, ...] = ()
+    capabilities: tuple[Literal["completion_chat", "function_calling", "completion_fim"], ...] = ()
+    description: str = ""
+    temperature_default: float = Field(default=0.7, ge=0, le=1.5)
+    slots: int = Field(default=32, ge=1, le=4_096, description="Requests that one worker holds at once.")
+    pool_reserve: float = Field(default=0.25, ge=0, lt=1)
+    queue_jobs_max: int = Field(default=2_000, ge=1, le=1_000_000)
+    batch_tokens_max: int = Field(default=1_024, ge=16, description="Tokens of one engine step.")
+    threads: int = Field(default=1, ge=1, le=512)
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    echo: EchoOptions = EchoOptions()
+    price: LaunchPrice
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Tier":
+        if self.kind == "embed" and self.dimensions is None:
+            raise ValueError("an embedding tier states its dimensions")
+        if (self.kind == "embed") != (self.engine in {"sentence-transformers", "hash"}):
+            raise ValueError(f"engine {self.engine} does not serve kind {self.kind}")
+        return self
+
+
+class Plan(_Strict):
+    """Limits that a new organisation starts with; every one is evaluated at each admission."""
+
+    requests_per_minute: int = Field(gt=0, le=2**52)
+    tokens_per_minute: int = Field(gt=0, le=2**52)
+    concurrency: int = Field(gt=0, le=2**52)
+    credit: Decimal = Field(ge=0, le=4_000_000, description="Currency units given once.")
+    weight: int = Field(default=1, ge=1, le=1_000)
+
+    @property
+    def credit_nano(self) -> int:
+        return int(self.credit * NANO_PER_UNIT)
+
+
+class Catalog(_Strict):
+    currency: str = Field(default="EUR", pattern="^[A-Z]{3}$")
+    plans: dict[str, Plan]
+    tiers: tuple[Tier, ...]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Catalog":
+        names = [name for tier in self.tiers for name in (tier.name, *tier.aliases)]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"two tiers answer to the name {doubled[0]}")
+        if "development" not in self.plans:
+            raise ValueError("the plan development is missing")
+        return self
+
+    def tier(self, name: str) -> Tier | None:
+        """By name or alias."""
+        return next((tier for tier in self.tiers if name == tier.name or name in tier.aliases), None)
+
+    def only(self, names: frozenset[str]) -> "Catalog":
+        unknown = sorted(names - {tier.name for tier in self.tiers})
+        if unknown:
+            raise SetupError(f"There is no tier {unknown[0]}; {FILE_NAME} has {', '.join(t.name for t in self.tiers)}.")
+        return self.model_copy(update={"tiers": tuple(tier for tier in self.tiers if tier.name in names)})
+
+    def with_engine(self, engine: Literal["echo", "transformers", "vllm"]) -> "Catalog":
+        """The same chat tiers behind another engine; embedding tiers stay."""
+        tiers = tuple(
+            tier.model_copy(update={"engine": engine}) if tier.kind == "chat" else tier for tier in self.tiers
+        )
+        return self.model_copy(update={"tiers": tiers})
+
+
+def read_catalog(path: Path) -> Catalog:
+    """Read and check the file, or raise SetupError with one sentence that names the place."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SetupError(f"{path} does not exist; set TRAMONTANE_CONFIG to your {FILE_NAME}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SetupError(f"{path} is not valid TOML: {error}.") from error
+    try:
+        tiers = tuple({"name": name, **table} for name, table in raw.pop("tiers", {}).items())
+        return Catalog.model_validate({**raw, "tiers": tiers})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(_place(part, tiers) for part in first["loc"]) or "the file"
+        raise SetupError(f"{path}: {place}: {first['msg']}.") from error
+    except (TypeError, AttributeError) as error:
+        raise SetupError(f"{path}: [tiers] holds one table for each tier.") from error
+
+
+def _place(part: int | str, tiers: tuple[dict[str, object], ...]) -> str:
+    return str(tiers[part]["name"]) if isinstance(part, int) and part < len(tiers) else str(part)
+
+
+def _nano(per_million: Decimal) -> int:
+    exact = per_million * NANO_PER_UNIT * TOKENS_PER_PRICE / MILLION
+    assert exact == exact.to_integral_value(), "six decimal places of a unit per million are whole nano per thousand"
+    return int(exact)

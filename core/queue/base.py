@@ -1,0 +1,241 @@
+"""The seams between who submits a job, who works on it, and who keeps order. Three protocols, one record behind.
+
+A request is one record from admission to settlement: queued -> running(attempt) -> settled, with `lost` between two
+attempts. The number of the valid attempt is the fence: whoever comes with another number is refused. Implementations:
+`redis.py` over the scripts of `core/meter`, `memory.py` for tests and simulations; one contract suite runs over both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from core.errors import Refusal
+from core.wire import End, Event, Job
+
+
+class RuleKind(StrEnum):
+    REQUESTS_PER_MINUTE = "requests_per_minute"  # sliding window of 60 s
+    TOKENS_PER_MINUTE = "tokens_per_minute"  # bucket that refills evenly and may go below zero
+    CONCURRENCY = "concurrency"  # open records
+
+
+class Outcome(StrEnum):
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"  # engine error, worker lost for good, poison
+    GATEWAY_LOST = "gateway_lost"
+    TIMEOUT = "timeout"  # waited or ran past its deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One limit to check and reserve: `scope` is organisation, workspace, key or tier; `scope_id` may combine them."""
+
+    kind: RuleKind
+    scope: str
+    scope_id: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Integer nano-units of the installation's currency per 1 000 tokens, pinned at admission."""
+
+    version: str
+    input_nano: int
+    cached_nano: int
+    output_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Everything the one admission call needs. `output_reserved` is the slice of output tokens that money and
+    tokens-per-minute are reserved for; `weight` is the organisation's share in the fair queue; `queue_wait_ms_max`
+    is how long the caller would wait at most, so that a hopeless queue refuses at once.
+    """
+
+    job: Job
+    key_id: str
+    generation: int
+    price: Price
+    rules: tuple[Rule, ...]
+    output_reserved: int
+    weight: int
+    queue_wait_ms_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """A rule after this admission, for response headers. `reset_ms`: until it is full again."""
+
+    rule: Rule
+    remaining: int
+    reset_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    request_id: str
+    admitted_ms: int
+    cost_reserved_nano: int
+    queue_wait_ms: int
+    rules: tuple[RuleState, ...]
+
+
+class RefusedBy(StrEnum):
+    STALE = "stale"  # the caller's generation is old: reload the principal, try once more
+    RULE = "rule"
+    CREDIT = "credit"
+    QUEUE_FULL = "queue_full"
+    QUEUE_SLOW = "queue_slow"
+    BACKLOG = "backlog"  # usage is not being collected: refuse rather than lose it
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    by: RefusedBy
+    refusal: Refusal
+
+
+class RequestState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    LOST = "lost"
+    SETTLED = "settled"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a request stands. `end` is present once it is settled, for as long as its record is kept (10 minutes).
+    `queue_position` counts the jobs of its workspace before it; -1 when not queued.
+    """
+
+    state: RequestState
+    attempt: int
+    end: End | None = None
+    queue_position: int = -1
+    queue_wait_ms: int = 0
+
+
+class SubmitterQueue(Protocol):
+    """The side of a gateway process or a batch runner. Its id is new for each process start."""
+
+    async def admit(self, admission: Admission) -> Admitted | Refused:
+        """One call, all or nothing: check every rule, reserve, and put the job into its tier's queue."""
+
+    async def receive(self, wait_s: float) -> list[Event]:
+        """What workers sent since the last call, in order; waits up to wait_s for the first. One caller per process.
+        Also keeps the reply stream alive, so call it again and again.
+        """
+
+    async def retry(self, request_id: str, attempt: int) -> Standing:
+        """After Lost(attempt): run it again, in front of its queue, with the next attempt number. Answers how the
+        request then stands: settled (with the kept end) if it is too late, or it was the third loss.
+        """
+
+    async def cancel(
+        self, request_id: str, completion_tokens_max: int, outcome: Outcome = Outcome.CANCELLED
+    ) -> Standing:
+        """Stop it. Not started, or lost: settled at once with no charge. Running: its worker aborts and settles with
+        at most completion_tokens_max (with outcome FAILED or TIMEOUT: nothing is charged, settled at once).
+        """
+
+    async def standing(self, request_id: str) -> Standing: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSlot:
+    """One worker as the queue knows it: a process may hold several, one per tier."""
+
+    worker_id: str
+    tier: str
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """`held` False: the lease ran out, everything taken now belongs to others; drop it and register anew."""
+
+    held: bool
+    cancelled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A worker's last word on a request. Token counts are what was computed; what is billed is decided inside
+    (who pays: outcome, the cancel's bound, nothing generated) and comes back in the Settlement.
+    `first_token_ms` counts from the take to the first token; 0 if there was none.
+    """
+
+    end: End
+    worker_id: str
+    outcome: Outcome
+    first_token_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """`accepted` False: the attempt was stale or the record is gone; say nothing to anyone. Otherwise `end` is the
+    event to send, with billed usage and cost filled in.
+    """
+
+    accepted: bool
+    end: End
+
+
+class WorkerQueue(Protocol):
+    """The side of a worker or the embedding service."""
+
+    async def take(self, slot: WorkerSlot, room: int, wait_s: float) -> list[Job]:
+        """Up to `room` jobs in fair order; waits up to wait_s for the first, or until a cancel for this worker calls
+        for a renewal. Registers the worker and its lease. room 0 only waits.
+        """
+
+    async def renew(self, slot: WorkerSlot) -> Renewal: ...
+
+    async def send(self, replies: Mapping[str, Sequence[Event]]) -> frozenset[str]:
+        """Events by submitter, one message each. Answers the submitters that are gone."""
+
+    async def finish(self, finishes: Sequence[Finish]) -> list[Settlement]:
+        """Settle, once per request: money, limits, usage event, acknowledgement; the end is kept for 10 minutes."""
+
+    async def leave(self, slot: WorkerSlot) -> None:
+        """Drained: the lease ends, and what is still held goes back to its submitters as lost, without a strike."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierStats:
+    queued: int
+    running: int
+    workers: int
+    oldest_wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    tiers: Mapping[str, TierStats]
+    reservations_open: int
+    usage_backlog: int
+    dead_letters: int
+
+
+class QueueKeeper(Protocol):
+    """Housekeeping; any process may call it, twice does no harm."""
+
+    async def reap(self) -> int:
+        """Mark attempts of expired leases as lost and tell their submitters; settle without charge what nobody
+        answered for, and what is past its deadline. Answers how many attempts were lost.
+        """
+
+    async def seed_credit(self, organisation: str, amount_nano: int) -> None:
+        """Fill an organisation's credit, once: a second call changes nothing."""
+
+    async def set_generation(self, organisation: str, generation: int) -> None: ...
+
+    async def generations(self, organisations: Sequence[str]) -> Mapping[str, int]: ...
+
+    async def stats(self, tiers: Sequence[str]) -> QueueStats: ...

@@ -1,0 +1,59 @@
+"""Settings that every process shares, read from the environment at the edge and passed down."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import SetupError
+
+DEVELOPMENT_CELL = "c0"
+
+
+class PlatformSettings(BaseSettings):
+    """Fields are environment variables with the prefix TRAMONTANE_."""
+
+    model_config = SettingsConfigDict(env_prefix="TRAMONTANE_", frozen=True, extra="ignore")
+
+    home: Path = Field(default=Path(".tramontane"), description="Where keys, SQLite, Redis and logs live.")
+    config: Path | None = Field(default=None, description="tramontane.toml; default: the one in the working folder.")
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="SQLAlchemy URL; default: SQLite in home. Postgres: postgresql+psycopg://...",
+    )
+    redis_url: SecretStr | None = Field(default=None, description="Redis URL; `up` starts a private one if unset.")
+    cell: str = Field(default=DEVELOPMENT_CELL, pattern="^[0-9a-f]{2}$", description="The cell served, two hex digits.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    redis_timeout_s: float = Field(default=2.0, gt=0, description="Deadline of one Redis call.")
+    lease_ms: int = Field(default=6_000, ge=1_000, description="How long a silent worker keeps what it has taken.")
+
+    def database(self) -> str:
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home.absolute() / 'tramontane.sqlite3'}"
+
+    def redis(self) -> str:
+        if self.redis_url is None:
+            raise SetupError("TRAMONTANE_REDIS_URL is not set: start the platform with `tramontane up`, or set it.")
+        return self.redis_url.get_secret_value()
+
+
+Settings = TypeVar("Settings", bound=PlatformSettings)
+
+
+def read_settings(cls: type[Settings], **overrides: object) -> Settings:
+    """Build settings, or raise SetupError with one sentence that names the variable."""
+    try:
+        return cls(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "TRAMONTANE_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise SetupError(f"{name}: {first['msg']}.") from error
+
+
+def environment() -> Mapping[str, str]:
+    """The process environment, for handing on to child processes."""
+    return dict(os.environ)
