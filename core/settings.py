@@ -28,6 +28,7 @@ class PlatformSettings(BaseSettings):
     cell: str = Field(default=DEVELOPMENT_CELL, pattern="^[0-9a-f]{2}$", description="The cell served, two hex digits.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     redis_timeout_s: float = Field(default=2.0, gt=0, description="Deadline of one Redis call.")
+    heartbeat_file: Path | None = Field(default=None, description="Touched every second while the process can work.")
     lease_ms: int = Field(default=6_000, ge=1_000, description="How long a silent worker keeps what it has taken.")
 
     def database(self) -> str:
