@@ -13,6 +13,29 @@ from typing import Protocol
 from core.errors import Refusal
 from core.wire import End, Event, Job
 
+RECORD_KEPT_MS = 600_000
+DECIDE_MS = 5_000
+AGEING_MS = 60_000
+REPLIES_KEPT_MS = 30_000
+STRIKES_MAX = 3
+SOLO_STRIKES = 2
+USAGE_BACKLOG_MAX = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class TierBounds:
+    """`pool_reserve` is the part of the slots that is not given to a flow above its share."""
+
+    queue_jobs_max: int
+    pool_reserve: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    cell: str
+    lease_ms: int
+    tiers: Mapping[str, TierBounds]
+
 
 class RuleKind(StrEnum):
     REQUESTS_PER_MINUTE = "requests_per_minute"  # sliding window of 60 s
