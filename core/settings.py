@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,7 +19,15 @@ class PlatformSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TRAMONTANE_", frozen=True, extra="ignore")
 
     home: Path = Field(default=Path(".tramontane"), description="Where keys, SQLite, Redis and logs live.")
-    config: Path | None = Field(default=None, description="tramontane.toml; default: the one in the working folder.")
+    config: Path | None = Field(
+        default=None,
+        description="tramontane.toml; default: the one in the working folder, else the one beside the program.",
+    )
+    engine: Literal["echo", "transformers", "vllm"] | None = Field(
+        default=None,
+        description="Serve every chat tier with this engine instead of its own; `up --engine` sets it.",
+    )
+    tiers: str = Field(default="", description="Serve only these, comma-separated; `up --tiers` sets it; empty: all.")
     database_url: SecretStr | None = Field(
         default=None,
         description="SQLAlchemy URL; default: SQLite in home. Postgres: postgresql+psycopg://...",
