@@ -35,6 +35,8 @@ class EchoOptions(_Strict):
 
     tokens_per_s: float = Field(default=0.0, ge=0, description="Per request; 0 is as fast as it can.")
     prefill_tokens_per_s: float = Field(default=0.0, ge=0)
+    answer_tokens: int = Field(default=32, ge=1, le=1_000_000, description="Length of an answer that nothing limits.")
+    faults: bool = Field(default=False, description="Obey [[echo:...]] in prompts: for drills, never in production.")
 
 
 class LaunchPrice(_Strict):
