@@ -1,0 +1,127 @@
+"""From a conversation to exact token ids, by mistral-common: its validator in serving mode, its chat templates."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mistral_common.exceptions import (
+    InvalidAssistantMessageException,
+    InvalidFunctionCallException,
+    InvalidMessageStructureException,
+    MistralCommonException,
+)
+from mistral_common.protocol.instruct.chunk import ContentChunk, TextChunk
+from mistral_common.protocol.instruct.messages import (
+    AssistantMessage,
+    ChatMessage,
+    SystemMessage,
+    ToolMessage,
+    UserMessage,
+)
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.protocol.instruct.tool_calls import FunctionCall, Tool, ToolCall
+from mistral_common.protocol.instruct.validator import ValidationMode
+from mistral_common.tokens.tokenizers.base import Tokenized, TokenizerVersion
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+from pydantic import ValidationError
+
+from core.errors import ASSISTANT_MESSAGE, FUNCTION_CALL, INVALID_ARGUMENTS, MESSAGE_ORDER, VALIDATION, PlatformError
+from core.tokenizer_files import tokenizer_file
+
+# The serving validator wants a name; it is not part of the template.
+_MODEL = "tier"
+_KINDS = (
+    (InvalidMessageStructureException, MESSAGE_ORDER),
+    (InvalidAssistantMessageException, ASSISTANT_MESSAGE),
+    (InvalidFunctionCallException, FUNCTION_CALL),
+)
+# In v1 the turn markers are ordinary text, so a text that holds one would end its own turn. A space behind the
+# bracket makes other ids of it and reads the same. Later templates use control tokens, which text never becomes.
+_TEXT_MARKER = re.compile(r"\[(?=/?INST\])")
+
+
+class ChatTokenizer:
+    """One tokenizer with its chat template. Safe to share; holds no state between calls."""
+
+    def __init__(self, tokenizer: MistralTokenizer[Any, Any, Any, Any, Tokenized]) -> None:
+        self._tokenizer = tokenizer
+        self._base = tokenizer.instruct_tokenizer.tokenizer
+        self._text_markers = tokenizer.version == TokenizerVersion.v1
+        self.calls_tools = tokenizer.version not in {TokenizerVersion.v1, TokenizerVersion.v2}
+        self.bos_id = self._base.bos_id
+        self.eos_id = self._base.eos_id
+        # No token stands for more text than this: a bound on a prompt's tokens that needs no encoding.
+        self.token_chars_max = max(len(piece) for piece in self._base.vocab())
+
+    @classmethod
+    def load(cls, name: str) -> "ChatTokenizer":
+        """`name` is v1, v3 or v7, or the path of a tokenizer file. Raises SetupError if there is none."""
+        return cls(MistralTokenizer.from_file(tokenizer_file(name), mode=ValidationMode.serving))
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> tuple[int, ...]:
+        """The ids of the whole prompt, begin-of-sequence included. Messages have the API's shape, checked before.
+
+        Raises PlatformError with mistral-common's own sentence for a conversation that it refuses.
+        """
+        if tools and not self.calls_tools:
+            raise PlatformError(INVALID_ARGUMENTS, "Function calling is not enabled for this model", param="tools")
+        try:
+            request: ChatCompletionRequest[ChatMessage] = ChatCompletionRequest(
+                model=_MODEL,
+                messages=[self._message(message) for message in messages],
+                tools=[Tool.model_validate(tool) for tool in tools] if tools else None,
+            )
+            return tuple(self._tokenizer.encode_chat_completion(request).tokens)
+        except MistralCommonException as error:
+            kind = next((kind for cls, kind in _KINDS if isinstance(error, cls)), INVALID_ARGUMENTS)
+            raise PlatformError(kind, error.message, param="messages") from error
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            raise PlatformError(INVALID_ARGUMENTS, str(first["msg"]), param="messages") from error
+        except UnicodeEncodeError as error:
+            raise PlatformError(VALIDATION, "A message holds half of a surrogate pair", param="messages") from error
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids, without control tokens."""
+        return self._base.decode(list(ids))
+
+    def _message(self, raw: Mapping[str, Any]) -> ChatMessage:
+        content = self._content(raw.get("content"))
+        match raw["role"]:
+            case "user":
+                return UserMessage(content="" if content is None else content)
+            case "system":
+                return SystemMessage(content="" if content is None else content)
+            case "tool":
+                tool_text = "" if content is None else content
+                return ToolMessage(content=tool_text, tool_call_id=raw.get("tool_call_id"), name=raw.get("name"))
+            case "assistant":
+                calls = [_tool_call(call) for call in raw.get("tool_calls") or ()]
+                return AssistantMessage(content=content, tool_calls=calls or None, prefix=bool(raw.get("prefix")))
+            case role:
+                raise PlatformError(VALIDATION, f"There is no role {role!r}", param="messages")
+
+    def _content(self, content: str | Sequence[Mapping[str, Any]] | None) -> str | list[ContentChunk] | None:
+        if content is None or isinstance(content, str):
+            return self._plain(content) if content else content
+        chunks: list[ContentChunk] = []
+        for chunk in content:
+            kind = chunk["type"]
+            if kind != "text":
+                words = "Image input" if kind == "image_url" else f"Input of type {kind}"
+                raise PlatformError(INVALID_ARGUMENTS, f"{words} is not enabled for this model", param="messages")
+            chunks.append(TextChunk(text=self._plain(chunk["text"])))
+        return chunks
+
+    def _plain(self, text: str) -> str:
+        if not text.isascii():
+            text.encode()  # sentencepiece names no reason when it fails on a lone surrogate
+        return _TEXT_MARKER.sub("[ ", text) if self._text_markers else text
+
+
+def _tool_call(raw: Mapping[str, Any]) -> ToolCall:
+    function = raw["function"]
+    call = FunctionCall(name=function["name"], arguments=function["arguments"])
+    return ToolCall(id=raw.get("id") or "null", function=call)
