@@ -1,0 +1,15 @@
+-- ARGV: now, request, completion_tokens_max, outcome. Answers the standing.
+local id, outcome = ARGV[2], ARGV[4]
+local record = read_record(id)
+if record and record.s ~= 'settled' then
+  if record.s ~= 'running' then
+    settle(id, record, meta_of(id), outcome)
+  elseif outcome == 'cancelled' then
+    call('HSETNX', key('r', id), 'cm', ARGV[3])
+    call('SADD', key('wc', record.w), id)
+    ring(key('wb', record.w))
+  else
+    settle_over_worker(id, record, meta_of(id), outcome)
+  end
+end
+return standing(id)

@@ -1,0 +1,2 @@
+-- ARGV: now, request.
+return standing(ARGV[2])

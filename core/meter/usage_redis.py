@@ -1,0 +1,71 @@
+"""Usage events out of the cell's stream, by a consumer group: read, written to SQL, then acknowledged and deleted."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from core.meter.keys import cell_key
+from core.meter.usage import UsageEvent
+from core.redis import BLOCK_S_MAX, stream_entries
+
+GROUP = "collector"
+CLAIM_IDLE_MS = 30_000
+
+_TYPES: dict[str, Any] = {field.name: field.type for field in fields(UsageEvent)}
+
+
+class RedisUsageSource:
+    """One consumer of the group. First it gets again what it never acknowledged, and what a silent one left."""
+
+    def __init__(self, client: Redis, cell: str, consumer: str) -> None:
+        self._client = client
+        self._key = f"{cell_key(cell)}:usage"
+        self._consumer = consumer
+        self._own_cursor: str | None = "0-0"
+
+    async def read(self, count: int, wait_s: float) -> list[tuple[str, UsageEvent]]:
+        try:
+            return await self._read(count, wait_s)
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            await self._client.xgroup_create(self._key, GROUP, id="0-0", mkstream=True)
+            return await self._read(count, wait_s)
+
+    async def acknowledge(self, event_ids: Sequence[str]) -> None:
+        if not event_ids:
+            return
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.xack(self._key, GROUP, *event_ids)
+        pipeline.xdel(self._key, *event_ids)
+        await pipeline.execute()
+
+    async def backlog(self) -> int:
+        return int(await self._client.xlen(self._key))
+
+    async def _read(self, count: int, wait_s: float) -> list[tuple[str, UsageEvent]]:
+        if self._own_cursor is not None:
+            entries = await self._entries(self._own_cursor, count, None)
+            self._own_cursor = entries[-1][0].decode() if entries else None
+            if entries:
+                return [_event(entry_id, raw) for entry_id, raw in entries if raw]
+        claimed = await self._client.xautoclaim(self._key, GROUP, self._consumer, CLAIM_IDLE_MS, count=count)
+        if claimed[1]:
+            return [_event(entry_id, raw) for entry_id, raw in claimed[1] if raw]
+        block_ms = max(1, round(min(wait_s, BLOCK_S_MAX) * 1000))
+        return [_event(entry_id, raw) for entry_id, raw in await self._entries(">", count, block_ms)]
+
+    async def _entries(self, start: str, count: int, block_ms: int | None) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        found = await self._client.xreadgroup(GROUP, self._consumer, {self._key: start}, count=count, block=block_ms)
+        return stream_entries(found)
+
+
+def _event(entry_id: bytes, raw: dict[bytes, bytes]) -> tuple[str, UsageEvent]:
+    values: dict[str, Any] = {}
+    for name, kind in _TYPES.items():
+        text = raw[name.encode()].decode()
+        values[name] = text if kind is str else (text == "1" if kind is bool else int(text))
+    return entry_id.decode(), UsageEvent(**values)

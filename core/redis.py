@@ -1,0 +1,117 @@
+"""One way to talk to Redis: bounded, pipelined, safe to cancel.
+
+`Calls` gathers what is asked for during one round trip into the next one, over one connection that no caller ever
+holds: hundreds of callers need one socket, and a caller that is cancelled cannot leave its reply to the next.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import BlockingConnectionPool
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+BLOCK_S_MAX = 1.0
+BATCH_CALLS_MAX = 256
+PENDING_CALLS_MAX = 20_000
+CONNECTIONS_MAX = 32
+
+
+def connect(url: str, timeout_s: float) -> "Redis":
+    """A client whose every read is bounded; blocking reads may wait BLOCK_S_MAX on top."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS_MAX,
+        timeout=timeout_s,
+        socket_timeout=timeout_s + BLOCK_S_MAX,
+        socket_connect_timeout=timeout_s,
+        health_check_interval=0,
+        decode_responses=False,
+    )
+    return Redis.from_pool(pool)
+
+
+def stream_entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """The entries of the one stream that XREAD or XREADGROUP was asked for, in either protocol's shape."""
+    if not found:
+        return []
+    entries: list[tuple[bytes, dict[bytes, bytes]]] = (
+        next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
+    )
+    return entries
+
+
+class Script:
+    """A Lua script of `core/meter/scripts`, behind the functions that all of them share."""
+
+    def __init__(self, name: str, *parts: str) -> None:
+        folder = resources.files("core.meter") / "scripts"
+        self.name = name
+        self.source = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*parts, name))
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Calls:
+    """Commands and scripts, batched. Raises what Redis answers, or its TimeoutError after `timeout_s`."""
+
+    def __init__(self, client: "Redis", timeout_s: float = 2.0) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._pending: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
+        self._pump: asyncio.Task[None] | None = None
+
+    async def command(self, *words: Any) -> Any:
+        if len(self._pending) >= PENDING_CALLS_MAX:
+            raise RedisTimeoutError(f"more than {PENDING_CALLS_MAX} calls wait for Redis")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._pending.append((words, future))
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._drain())
+        return await future
+
+    async def script(self, script: Script, key: str, *arguments: Any) -> Any:
+        try:
+            return await self.command("EVALSHA", script.sha, 1, key, *arguments)
+        except NoScriptError:
+            return await self.command("EVAL", script.source, 1, key, *arguments)
+
+    async def close(self) -> None:
+        if self._pump is not None and not self._pump.done():
+            self._pump.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pump
+
+    async def _drain(self) -> None:
+        while self._pending:
+            batch, self._pending = self._pending[:BATCH_CALLS_MAX], self._pending[BATCH_CALLS_MAX:]
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    answers = await self._round_trip([words for words, _ in batch])
+            except TimeoutError:
+                error = RedisTimeoutError(f"Redis did not answer within {self._timeout_s} s")
+                answers = [error] * len(batch)
+            except (RedisError, OSError) as error:
+                answers = [error] * len(batch)
+            except asyncio.CancelledError:
+                for _, future in batch:
+                    future.cancel()
+                raise
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if future.done():  # its caller was cancelled meanwhile
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+    async def _round_trip(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for words in commands:
+            pipeline.execute_command(*words)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
