@@ -46,6 +46,19 @@ class RedisUsageSource:
     async def backlog(self) -> int:
         return int(await self._client.xlen(self._key))
 
+    async def newest(self) -> str | None:
+        """The id of the youngest event that is still here; None if all were taken in."""
+        found = await self._client.xrevrange(self._key, count=1)
+        if not found:
+            return None
+        event_id = found[0][0]
+        assert isinstance(event_id, bytes), "core.redis clients do not decode"
+        return event_id.decode()
+
+    async def taken_in(self, event_id: str) -> bool:
+        """Whether this event and all before it have been acknowledged."""
+        return not await self._client.xrange(self._key, max=event_id, count=1)
+
     async def _read(self, count: int, wait_s: float) -> list[tuple[str, UsageEvent]]:
         if self._own_cursor is not None:
             entries = await self._entries(self._own_cursor, count, None)

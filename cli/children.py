@@ -1,0 +1,108 @@
+"""The processes that `up` starts on one machine, and what each finds in its environment."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.home import Home
+from cli.process import ProcessSpec
+from cli.run import ProcessName
+from core.catalog import Catalog
+from core.settings import PlatformSettings
+
+COLLECTOR_STAGE, MODELS_STAGE, GATEWAY_STAGE = 1, 2, 3
+DRAIN_S = 45.0  # above the processes' own bounds, which end them in order
+DEMO = "demo:"
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """Where the installation's Redis and database are; `database_url` None: the SQLite file in home."""
+
+    redis_url: str
+    database_url: str | None
+    config: Path
+
+
+def environment_of(
+    inherited: Mapping[str, str], settings: PlatformSettings, home: Home, catalog: Catalog, backends: Backends
+) -> dict[str, str]:
+    """What all of them share: with it, `tramontane run NAME` does the same in any shell."""
+    out = {
+        **inherited,
+        "TRAMONTANE_HOME": str(home.root),
+        "TRAMONTANE_CONFIG": str(backends.config.absolute()),
+        "TRAMONTANE_REDIS_URL": backends.redis_url,
+        "TRAMONTANE_TIERS": settings.tiers,
+        "PROMETHEUS_MULTIPROC_DIR": str(home.metrics),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve the other processes
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if backends.database_url is not None:
+        out["TRAMONTANE_DATABASE_URL"] = backends.database_url
+    if settings.engine is not None:
+        out["TRAMONTANE_ENGINE"] = settings.engine
+    if all(weights_are_local(tier.weights) for tier in catalog.tiers):
+        out["HF_HUB_OFFLINE"] = "1"
+    return out
+
+
+def weights_are_local(weights: str) -> bool:
+    return weights.startswith(DEMO) or Path(weights).exists()
+
+
+def demo_names_missing(catalog: Catalog, home: Home) -> list[str]:
+    """Demo checkpoints that a tier wants and that are not in home yet. The fake engines need none."""
+    wanted = [
+        tier.weights.removeprefix(DEMO)
+        for tier in catalog.tiers
+        if tier.weights.startswith(DEMO) and tier.engine not in {"echo", "hash"}
+    ]
+    return [name for name in dict.fromkeys(wanted) if not (home.models / name).exists()]
+
+
+def process_table(
+    home: Home, catalog: Catalog, env: Mapping[str, str], gateways: int, listen_fd: int
+) -> list[ProcessSpec]:
+    """In the order of their start. A pool without tiers has no process."""
+    chat = [tier for tier in catalog.tiers if tier.kind == "chat"]
+    embed = [tier for tier in catalog.tiers if tier.kind == "embed"]
+    names = ["gateway"] if gateways == 1 else [f"gateway-{number}" for number in range(1, gateways + 1)]
+    table = [_spec(home, "collector", ProcessName.COLLECTOR, COLLECTOR_STAGE, env, threads=1)]
+    if chat:
+        threads = max(tier.threads for tier in chat)
+        table.append(_spec(home, "worker", ProcessName.WORKER, MODELS_STAGE, env, threads=threads))
+    if embed:
+        threads = max(tier.threads for tier in embed)
+        table.append(_spec(home, "embed", ProcessName.EMBED, MODELS_STAGE, env, threads=threads))
+    listen = {**env, "TRAMONTANE_LISTEN_FD": str(listen_fd)}
+    table += [
+        _spec(home, name, ProcessName.GATEWAY, GATEWAY_STAGE, listen, threads=1, pass_fds=(listen_fd,))
+        for name in names
+    ]
+    return table
+
+
+def _spec(
+    home: Home,
+    name: str,
+    runs: ProcessName,
+    stage: int,
+    env: Mapping[str, str],
+    *,
+    threads: int,
+    pass_fds: tuple[int, ...] = (),
+) -> ProcessSpec:
+    beat = home.beat(name)
+    return ProcessSpec(
+        name=name,
+        argv=(sys.executable, "-P", "-m", "cli.run", runs),
+        env={**env, "TRAMONTANE_HEARTBEAT_FILE": str(beat), "OMP_NUM_THREADS": str(threads)},
+        log=home.log(name),
+        stage=stage,
+        drain_s=DRAIN_S,
+        beat=beat,
+        pass_fds=pass_fds,
+    )

@@ -1,0 +1,69 @@
+"""The database as the commands need it: brought up to date, seeded, opened for one unit of work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import SecretStr
+from sqlalchemy.orm import Session
+
+from core.catalog import Catalog
+from core.clock import Clock
+from core.db import Database, DatabaseUnavailableError, connect_database, parse_database_url
+from core.errors import PlatformError, SetupError
+from core.ids import IdSource
+from gateway.accounts.seed import DEFAULT_NAME, ensure_default
+from gateway.accounts.service import create_key, list_keys
+from gateway.accounts.settings import AccountSettings, pepper_of
+from migrations.run import migrate
+
+FIRST_KEY_NAME = "first key"
+
+
+def prepare_database(settings: AccountSettings, catalog: Catalog, clock: Clock, ids: IdSource) -> tuple[str, ...]:
+    """Migrate, then make what a fresh installation starts with. Answers the plans whose file differs from SQL."""
+    with in_one_sentence():
+        migrate(settings.database())
+    with opened(settings) as database, database.unit_of_work() as session:
+        return ensure_default(session, catalog, clock=clock, ids=ids).plans_that_differ
+
+
+def first_key(settings: AccountSettings, clock: Clock, ids: IdSource) -> SecretStr | None:
+    """A key for an installation that has none yet; None when there are keys."""
+    with opened(settings) as database, database.unit_of_work() as session:
+        if list_keys(session):
+            return None
+        pepper = pepper_of(settings)
+        return create_key(session, DEFAULT_NAME, FIRST_KEY_NAME, pepper=pepper, clock=clock, ids=ids).key
+
+
+def database_name(settings: AccountSettings) -> str:
+    """For a person: no URL, it may hold a password."""
+    return "SQLite" if parse_database_url(settings.database()).drivername == "sqlite" else "Postgres"
+
+
+@contextmanager
+def writing(settings: AccountSettings) -> Iterator[Session]:
+    """One unit of work on an installation that has been started before."""
+    with opened(settings) as database, database.unit_of_work() as session:
+        yield session
+
+
+@contextmanager
+def opened(settings: AccountSettings) -> Iterator[Database]:
+    """A database whose troubles, and refusals of what is asked of it, are one sentence."""
+    with in_one_sentence():
+        database = connect_database(settings.database())
+        try:
+            yield database
+        finally:
+            database.close()
+
+
+@contextmanager
+def in_one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseUnavailableError as error:
+        raise SetupError(f"The database cannot be used: {error}.") from error
+    except PlatformError as error:
+        raise SetupError(error.message) from error

@@ -1,0 +1,40 @@
+"""Demo checkpoints that are missing are made by a child: it needs torch, which this process never imports."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from cli.home import Home
+from cli.process import ending, tethered
+from core.errors import SetupError
+
+MODULE = "demo.standin"
+LINES_KEPT = 12
+
+
+async def make_standins(
+    home: Home, names: Sequence[str], env: Mapping[str, str], note: Callable[[str], None], module: str = MODULE
+) -> None:
+    """Run until they are made; `note` gets each line that it prints. Raises SetupError with its last lines."""
+    process = await asyncio.create_subprocess_exec(
+        *tethered((sys.executable, "-P", "-m", module, str(home.root), *names)),
+        env=dict(env),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    last: list[str] = []
+    try:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            text = line.decode("utf-8", errors="replace").rstrip()
+            last = [*last, text][-LINES_KEPT:]
+            note(text)
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code != 0:
+        raise SetupError("\n".join([f"The demo checkpoints could not be made ({ending(code)}).", *last]))
