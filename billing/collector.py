@@ -1,0 +1,103 @@
+"""Usage events out of the cell's stream into SQL, exactly once.
+
+An event comes at least once and is inserted unless its request id is there already; it is acknowledged only after the
+commit. So whatever fails in between, and however often, each settled request is one record.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+from structlog.stdlib import BoundLogger
+
+from billing.models import UsageRecord
+from core.db import Database, DatabaseUnavailableError, insert_new
+from core.heartbeat import BEAT_S, Beat, Heartbeat
+from core.meter.usage import UsageEvent, UsageSource
+
+TROUBLE = (DatabaseUnavailableError, RedisError, OSError)  # what passes by itself
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorBounds:
+    """`batch`: events in one transaction; the pause after a failure doubles from `pause_s` to `pause_s_max`."""
+
+    batch: int = 500
+    wait_s: float = BEAT_S
+    pause_s: float = 0.1
+    pause_s_max: float = 5.0
+
+
+class Collector:
+    def __init__(
+        self,
+        source: UsageSource,
+        database: Database,
+        heartbeat: Heartbeat,
+        log: BoundLogger,
+        bounds: CollectorBounds | None = None,
+    ) -> None:
+        self._source = source
+        self._database = database
+        self._heartbeat = heartbeat
+        self._log = log
+        self._bounds = bounds or CollectorBounds()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; the batch at hand is finished first, unless SQL or Redis is away: then it comes again.
+        What is not trouble that passes, is raised.
+        """
+        while not stop.is_set():
+            await self._collect(stop)
+
+    async def _collect(self, stop: asyncio.Event) -> None:
+        bounds = self._bounds
+        events = await self._persist("read", lambda: self._source.read(bounds.batch, bounds.wait_s), stop)
+        if not events:
+            return
+        records = [event for _, event in events]
+        stored = await self._persist("store", lambda: asyncio.to_thread(store, self._database, records), stop)
+        if stored is None:
+            return
+        event_ids = [event_id for event_id, _ in events]
+        await self._persist("acknowledge", lambda: self._acknowledge(event_ids), stop)
+
+    async def _acknowledge(self, event_ids: Sequence[str]) -> int:
+        await self._source.acknowledge(event_ids)
+        return len(event_ids)
+
+    async def _persist(self, step: str, work: Callable[[], Awaitable[Answer]], stop: asyncio.Event) -> Answer | None:
+        """Try until it works; None if it does not and the process is to stop."""
+        pause_s = self._bounds.pause_s
+        while True:
+            try:
+                answer = await work()
+            except TROUBLE as error:
+                self._log.warning("collector waits", step=step, error=f"{type(error).__name__}: {error}")
+                self._heartbeat.beat(Beat(ready=False, note=f"cannot {step} usage: {type(error).__name__}"))
+                if stop.is_set() or await _set_within(stop, pause_s):
+                    return None
+                pause_s = min(2 * pause_s, self._bounds.pause_s_max)
+            else:
+                self._heartbeat.beat(Beat(ready=True))
+                return answer
+
+
+def store(database: Database, events: Sequence[UsageEvent]) -> int:
+    """Insert what is new, in one transaction; how many were given."""
+    with database.unit_of_work() as session:
+        insert_new(session, UsageRecord, [asdict(event) for event in events], ["request_id"])
+    return len(events)
+
+
+async def _set_within(stop: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return False
+    return True
