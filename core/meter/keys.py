@@ -4,14 +4,12 @@ Everything that must agree lies under one hash tag, the cell. Only reply streams
 
 | key, after `t1:{CELL}` | type | holds |
 |---|---|---|
-| `:r:ID` | hash | what changes: s(tate) a(ttempt) k (strikes) w(orker) adm tk (ms) seq res (nano) cm (bound) |
-| `:m:ID` | string | its fixed part: the admission, msgpack |
-| `:j:ID` | string | the job, msgpack; deleted at settlement |
-| `:e:ID` | string | the end event; kept for 10 minutes |
+| `:r:ID` | hash | the record: s(tate) a(ttempt) k (strikes) w(orker) adm tk (ms) seq res (nano) cm (cancel bound) |
+| | | m (the admission, msgpack) j (the job, msgpack): until settled; o(utcome) bp bc bk cost e(nd): from then on |
 | `:open` | zset | request -> deadline ms |
 | `:lost` | zset | request -> until when its submitter may decide, ms |
 | `:credit` `:gen` `:conc` | hash | nano by organisation; generation by organisation; open records by scope |
-| `:rpm:SCOPE` `:tpm:SCOPE` | hash | sub-windows; level and its time |
+| `:rpm:SCOPE` `:tpm:SCOPE` | hash, string | sub-windows; level and its time |
 | `:t:TIER` | hash | running, qcost (queued cost), vt (virtual time), speed (cost per ms, slot), aw (active weight) |
 | `:q:TIER:BAND` | zset | organisation -> virtual time; `:ORG` workspace -> the same; `:ORG:WS` request -> sequence |
 | `:v:TIER` | hash | virtual times of flows |

@@ -1,9 +1,8 @@
 """Usage events out of the cell's stream, by a consumer group: read, written to SQL, then acknowledged and deleted."""
 
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any
 
+import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -13,8 +12,6 @@ from core.redis import BLOCK_S_MAX, stream_entries
 
 GROUP = "collector"
 CLAIM_IDLE_MS = 30_000
-
-_TYPES: dict[str, Any] = {field.name: field.type for field in fields(UsageEvent)}
 
 
 class RedisUsageSource:
@@ -77,8 +74,5 @@ class RedisUsageSource:
 
 
 def _event(entry_id: bytes, raw: dict[bytes, bytes]) -> tuple[str, UsageEvent]:
-    values: dict[str, Any] = {}
-    for name, kind in _TYPES.items():
-        text = raw[name.encode()].decode()
-        values[name] = text if kind is str else (text == "1" if kind is bool else int(text))
-    return entry_id.decode(), UsageEvent(**values)
+    """One msgpack array in the order of UsageEvent's fields: see scripts/settle.lua."""
+    return entry_id.decode(), UsageEvent(*msgpack.unpackb(raw[b"u"]))

@@ -6,19 +6,15 @@ local tier, org, id = meta.tier, meta.org, meta.id
 local USAGE_BACKLOG_MAX = 200000
 local SUB_MS, SUBS = 5000, 12
 
-local generation = call('HGET', key('gen'), org)
+local generation = call('HGET', base .. 'gen', org)
 if generation and tonumber(generation) ~= meta.gen then
   return {0, 'stale', 'generation', 'organisation', tonumber(generation), 0, 0}
 end
-
-local backlog = call('XLEN', key('usage'))
-if backlog > USAGE_BACKLOG_MAX then
+if call('XLEN', base .. 'usage') > USAGE_BACKLOG_MAX then
   return {0, 'backlog', 'usage_backlog', 'cell', USAGE_BACKLOG_MAX, 0, 1000}
 end
-
 local wait_ms = expected_wait_ms(tier)
-local queued = call('ZCARD', key('age', tier))
-if queued >= meta.qmax then
+if call('ZCARD', base .. 'age:' .. tier) >= meta.qmax then
   return {0, 'queue_full', 'queue_jobs', 'tier', meta.qmax, 0, math.max(1000, wait_ms)}
 end
 if wait_ms > meta.wait then
@@ -31,11 +27,11 @@ local inside = 1 - (now % SUB_MS) / SUB_MS
 
 local function window_counts(scope)
   local counts, used = {}, 0
-  local fields = call('HGETALL', key('rpm', scope))
+  local fields = call('HGETALL', base .. 'rpm:' .. scope)
   for i = 1, #fields, 2 do
     local at, count = tonumber(fields[i]), tonumber(fields[i + 1])
     if at < index - SUBS then
-      call('HDEL', key('rpm', scope), fields[i])
+      call('HDEL', base .. 'rpm:' .. scope, fields[i])
     else
       counts[at] = count
       used = used + (at == index - SUBS and count * inside or count)
@@ -62,8 +58,8 @@ local function window_retry_ms(counts, excess)
 end
 
 local reserved_tokens = meta.pt + meta.out
-local answers = {}
-for _, rule in ipairs(meta.rules) do
+local answers, levels = {}, {}
+for number, rule in ipairs(meta.rules) do
   local kind, scope, limit = rule[1], rule[2] .. ':' .. rule[3], rule[4]
   local remaining, reset = 0, 0
   if kind == 'requests_per_minute' then
@@ -81,10 +77,11 @@ for _, rule in ipairs(meta.rules) do
       local retry = math.ceil((need - level) * 60000 / limit)
       return {0, 'rule', kind, rule[2], limit, math.max(0, math.floor(level)), retry}
     end
-    remaining = math.max(0, math.floor(level - reserved_tokens))
-    reset = math.ceil((limit - level + reserved_tokens) * 60000 / limit)
+    levels[number] = level - reserved_tokens
+    remaining = math.max(0, math.floor(levels[number]))
+    reset = math.ceil((limit - levels[number]) * 60000 / limit)
   else
-    local open = num(call('HGET', key('conc'), scope))
+    local open = num(call('HGET', base .. 'conc', scope))
     if open + 1 > limit then
       return {0, 'rule', kind, rule[2], limit, 0, 1000}
     end
@@ -95,34 +92,34 @@ for _, rule in ipairs(meta.rules) do
 end
 
 local reserved = cost_nano(meta.pt, 0, meta.out, meta.pi, meta.pc, meta.po)
-local available = num(call('HGET', key('credit'), org))
+local available = num(call('HGET', base .. 'credit', org))
 if reserved > 0 and available < reserved then
   return {0, 'credit', 'credit', 'organisation', reserved, available, -1}
 end
 
 -- From here on nothing refuses.
-for _, rule in ipairs(meta.rules) do
+for number, rule in ipairs(meta.rules) do
   local kind, scope, limit = rule[1], rule[2] .. ':' .. rule[3], rule[4]
   if kind == 'requests_per_minute' then
-    call('HINCRBY', key('rpm', scope), int(index), 1)
-    call('PEXPIRE', key('rpm', scope), (SUBS + 2) * SUB_MS)
+    if call('HINCRBY', base .. 'rpm:' .. scope, int(index), 1) == 1 then
+      call('PEXPIRE', base .. 'rpm:' .. scope, (SUBS + 2) * SUB_MS)
+    end
   elseif kind == 'tokens_per_minute' then
-    bucket_set(scope, limit, bucket_level(scope, limit) - reserved_tokens)
+    bucket_set(scope, limit, levels[number])
   else
-    call('HINCRBY', key('conc'), scope, 1)
+    call('HINCRBY', base .. 'conc', scope, 1)
   end
 end
 if reserved > 0 then
-  call('HINCRBY', key('credit'), org, int(-reserved))
+  call('HINCRBY', base .. 'credit', org, int(-reserved))
 end
-if call('HINCRBY', key('act', tier), org, 1) == 1 then
-  call('HSET', key('wt', tier), org, int(meta.weight))
-  call('HINCRBY', key('t', tier), 'aw', int(meta.weight))
+if call('HINCRBY', base .. 'act:' .. tier, org, 1) == 1 then
+  call('HSET', base .. 'wt:' .. tier, org, int(meta.weight))
+  call('HINCRBY', base .. 't:' .. tier, 'aw', int(meta.weight))
 end
-local seq = call('HINCRBY', key('t', tier), 'seq', 1)
-call('HSET', key('r', id), 's', 'queued', 'a', 1, 'k', 0, 'adm', int(now), 'seq', int(seq), 'res', int(reserved))
-call('SET', key('m', id), ARGV[2])
-call('SET', key('j', id), ARGV[3])
-call('ZADD', key('open'), int(meta.dl), id)
+local seq = call('HINCRBY', base .. 't:' .. tier, 'seq', 1)
+call('HSET', base .. 'r:' .. id, 's', 'queued', 'a', 1, 'k', 0, 'adm', int(now), 'seq', int(seq), 'res', int(reserved),
+  'm', ARGV[2], 'j', ARGV[3])
+call('ZADD', base .. 'open', int(meta.dl), id)
 enqueue(meta, id, seq, now, 0)
 return {1, now, reserved, wait_ms, unpack(answers)}

@@ -3,13 +3,13 @@ local id, outcome = ARGV[2], ARGV[4]
 local record = read_record(id)
 if record and record.s ~= 'settled' then
   if record.s ~= 'running' then
-    settle(id, record, meta_of(id), outcome)
+    settle(id, record, outcome)
   elseif outcome == 'cancelled' then
-    call('HSETNX', key('r', id), 'cm', ARGV[3])
-    call('SADD', key('wc', record.w), id)
-    ring(key('wb', record.w))
+    call('HSETNX', base .. 'r:' .. id, 'cm', ARGV[3])
+    call('SADD', base .. 'wc:' .. record.w, id)
+    ring(base .. 'wb:' .. record.w)
   else
-    settle_over_worker(id, record, meta_of(id), outcome)
+    settle_over_worker(id, record, outcome)
   end
 end
 return standing(id)

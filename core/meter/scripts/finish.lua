@@ -2,11 +2,10 @@
 -- Answers {accepted, prompt, completion, cached, cost_nano}.
 local id, attempt, worker, outcome = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local record = read_record(id)
-call('SREM', key('wc', worker), id)
+call('SREM', base .. 'wc:' .. worker, id)
 if not record or record.s ~= 'running' or record.w ~= worker or record.a ~= attempt then
   return {0, 0, 0, 0, 0}
 end
 local counted = {prompt = tonumber(ARGV[6]), completion = tonumber(ARGV[7]), cached = tonumber(ARGV[8])}
-local prompt, completion, cached, cost =
-  settle(id, record, meta_of(id), outcome, counted, ARGV[10], tonumber(ARGV[9]))
+local prompt, completion, cached, cost = settle(id, record, outcome, counted, ARGV[10], tonumber(ARGV[9]))
 return {1, prompt, completion, cached, cost}

@@ -1,6 +1,7 @@
 -- What every script begins with. KEYS[1] is the cell's tag, ARGV[1] is now in ms, or empty for Redis TIME.
--- Layout: core/meter/keys.py. Rules: docs/queue.md.
-local base = KEYS[1]
+-- Layout: core/meter/keys.py. Rules: docs/queue.md. Each redis.call costs about a microsecond, and each write another one in the
+-- append-only file: what can be read or written together is.
+local base = KEYS[1] .. ':'
 local call = redis.call
 
 local now
@@ -14,10 +15,6 @@ end
 local KEPT_MS, DECIDE_MS, AGEING_MS = 600000, 5000, 60000
 local STRIKES_MAX, SOLO_STRIKES = 3, 2
 local DEAD_LETTERS_MAX = 1000
-
-local function key(...)
-  return base .. ':' .. table.concat({...}, ':')
-end
 
 -- Integers above 10^14 lose digits through tostring and `..`.
 local function int(number)
@@ -37,10 +34,8 @@ end
 local function cost_nano(prompt, cached, completion, price_in, price_cached, price_out)
   local whole, rest = 0, 0
   local function add(tokens, price)
-    local high = math.floor(price / 1000)
-    local low = price % 1000
-    whole = whole + tokens * high
-    rest = rest + tokens * low
+    whole = whole + tokens * math.floor(price / 1000)
+    rest = rest + tokens * (price % 1000)
   end
   add(prompt - cached, price_in)
   add(cached, price_cached)
@@ -56,168 +51,178 @@ end
 local function ring(bell)
   if call('LLEN', bell) == 0 then
     call('LPUSH', bell, '1')
-    call('PEXPIRE', bell, KEPT_MS)
   end
 end
 
--- tokens per minute: an even bucket. Answers its level now.
+-- tokens per minute: an even bucket, stored as "level time". Answers its level now.
 local function bucket_level(scope, limit)
-  local state = call('HMGET', key('tpm', scope), 'l', 't')
-  if not state[1] then
+  local state = call('GET', base .. 'tpm:' .. scope)
+  if not state then
     return limit
   end
-  local elapsed = math.max(0, now - tonumber(state[2]))
-  return math.min(limit, tonumber(state[1]) + elapsed * limit / 60000)
+  local level, at = string.match(state, '^(%S+) (%S+)$')
+  return math.min(limit, tonumber(level) + math.max(0, now - tonumber(at)) * limit / 60000)
 end
 
 local function bucket_set(scope, limit, level)
-  local name = key('tpm', scope)
   if level >= limit then
-    call('DEL', name)
-    return
-  end
-  call('HSET', name, 'l', float(level), 't', int(now))
-  call('PEXPIRE', name, int(math.ceil((limit - level) * 60000 / limit) + 1000))
-end
-
-local function meta_of(id)
-  local raw = call('GET', key('m', id))
-  return raw and cmsgpack.unpack(raw)
-end
-
--- Virtual time of a flow, and its place in both bands' orders.
-local function set_virtual(tier, org, ws, value)
-  local text = float(value)
-  if ws then
-    call('HSET', key('v', tier), 'w:' .. org .. ':' .. ws, text)
-    call('ZADD', key('q', tier, 'interactive', org), 'XX', text, ws)
-    call('ZADD', key('q', tier, 'batch', org), 'XX', text, ws)
+    call('DEL', base .. 'tpm:' .. scope)
   else
-    call('HSET', key('v', tier), 'o:' .. org, text)
-    call('ZADD', key('q', tier, 'interactive'), 'XX', text, org)
-    call('ZADD', key('q', tier, 'batch'), 'XX', text, org)
+    local full_ms = math.ceil((limit - level) * 60000 / limit) + 1000
+    call('SET', base .. 'tpm:' .. scope, float(level) .. ' ' .. int(now), 'PX', int(full_ms))
   end
 end
 
-local function virtual(tier, name)
-  return num(call('HGET', key('v', tier), name))
+-- The virtual times of an organisation, one of its workspaces, and the workspace it served last.
+local function flow_times(meta)
+  local org = meta.org
+  local times = call('HMGET', base .. 'v:' .. meta.tier, 'o:' .. org, 'w:' .. org .. ':' .. meta.ws, 's:' .. org)
+  return num(times[1]), num(times[2]), num(times[3])
 end
 
-local function band_insert(tier, band, org, ws, id, seq)
-  local orgs = key('q', tier, band)
-  local flows = key('q', tier, band, org)
-  call('ZADD', orgs, float(virtual(tier, 'o:' .. org)), org)
-  call('ZADD', flows, float(virtual(tier, 'w:' .. org .. ':' .. ws)), ws)
-  call('ZADD', key('q', tier, band, org, ws), int(seq), id)
+local function save_times(meta, of_org, of_ws, served)
+  local org = meta.org
+  call('HSET', base .. 'v:' .. meta.tier, 'o:' .. org, float(of_org), 'w:' .. org .. ':' .. meta.ws, float(of_ws),
+    's:' .. org, float(served))
 end
 
-local function band_remove(tier, band, org, ws, id)
-  local flow = key('q', tier, band, org, ws)
+-- Move a flow that waits to its new place in the order of each band.
+local function reorder(meta, of_org, of_ws)
+  for _, band in ipairs({'interactive', 'batch'}) do
+    local orgs = base .. 'q:' .. meta.tier .. ':' .. band
+    call('ZADD', orgs, 'XX', float(of_org), meta.org)
+    call('ZADD', orgs .. ':' .. meta.org, 'XX', float(of_ws), meta.ws)
+  end
+end
+
+local function band_insert(meta, band, id, seq, of_org, of_ws)
+  local orgs = base .. 'q:' .. meta.tier .. ':' .. band
+  local flows = orgs .. ':' .. meta.org
+  call('ZADD', flows .. ':' .. meta.ws, int(seq), id)
+  call('ZADD', flows, float(of_ws), meta.ws)
+  call('ZADD', orgs, float(of_org), meta.org)
+end
+
+local function band_remove(meta, band, id)
+  local orgs = base .. 'q:' .. meta.tier .. ':' .. band
+  local flows = orgs .. ':' .. meta.org
+  local flow = flows .. ':' .. meta.ws
   if call('ZREM', flow, id) == 0 then
     return false
   end
   if call('EXISTS', flow) == 0 then
-    local flows = key('q', tier, band, org)
-    call('ZREM', flows, ws)
+    call('ZREM', flows, meta.ws)
     if call('EXISTS', flows) == 0 then
-      call('ZREM', key('q', tier, band), org)
+      call('ZREM', orgs, meta.org)
     end
   end
   return true
 end
 
-local function flow_waits(tier, org, ws)
-  for _, band in ipairs({'interactive', 'batch'}) do
-    local name = ws and key('q', tier, band, org, ws) or key('q', tier, band, org)
-    if call('EXISTS', name) == 1 then
-      return true
-    end
-  end
-  return false
-end
-
 -- Put a job into its flow. A flow that was empty starts at no less than the flow last served.
 local function enqueue(meta, id, seq, admitted_ms, strikes)
-  local tier, org, ws = meta.tier, meta.org, meta.ws
-  call('ZADD', key('age', tier), int(admitted_ms), id)
-  call('HINCRBY', key('t', tier), 'qcost', int(meta.cost))
+  local tier = meta.tier
+  call('ZADD', base .. 'age:' .. tier, int(admitted_ms), id)
+  call('HINCRBY', base .. 't:' .. tier, 'qcost', int(meta.cost))
   if strikes >= SOLO_STRIKES then
-    call('RPUSH', key('solo', tier), id)
+    call('RPUSH', base .. 'solo:' .. tier, id)
   else
-    if not flow_waits(tier, org) then
-      local served = num(call('HGET', key('t', tier), 'vt'))
-      set_virtual(tier, org, nil, math.max(virtual(tier, 'o:' .. org), served))
+    local of_org, of_ws, served = flow_times(meta)
+    local interactive = base .. 'q:' .. tier .. ':interactive:' .. meta.org
+    local batch = base .. 'q:' .. tier .. ':batch:' .. meta.org
+    local org_waits = call('EXISTS', interactive, batch) > 0
+    if not org_waits then
+      of_org = math.max(of_org, num(call('HGET', base .. 't:' .. tier, 'vt')))
     end
-    if not flow_waits(tier, org, ws) then
-      local served = virtual(tier, 's:' .. org)
-      set_virtual(tier, org, ws, math.max(virtual(tier, 'w:' .. org .. ':' .. ws), served))
+    if not org_waits or call('EXISTS', interactive .. ':' .. meta.ws, batch .. ':' .. meta.ws) == 0 then
+      of_ws = math.max(of_ws, served)
+      save_times(meta, of_org, of_ws, served)
     end
-    band_insert(tier, meta.band, org, ws, id, seq)
+    band_insert(meta, meta.band, id, seq, of_org, of_ws)
     if meta.band == 'batch' then
-      call('ZADD', key('ba', tier), int(admitted_ms), id)
+      call('ZADD', base .. 'ba:' .. tier, int(admitted_ms), id)
     end
   end
-  ring(key('bell', tier))
+  ring(base .. 'bell:' .. tier)
 end
 
 local function dequeue(meta, id)
   local tier = meta.tier
-  if call('ZREM', key('age', tier), id) == 1 then
-    call('HINCRBY', key('t', tier), 'qcost', int(-meta.cost))
+  if call('ZREM', base .. 'age:' .. tier, id) == 1 then
+    call('HINCRBY', base .. 't:' .. tier, 'qcost', int(-meta.cost))
   end
-  call('ZREM', key('ba', tier), id)
-  if not band_remove(tier, 'interactive', meta.org, meta.ws, id) then
-    if not band_remove(tier, 'batch', meta.org, meta.ws, id) then
-      call('LREM', key('solo', tier), 1, id)
+  if meta.band == 'batch' then
+    call('ZREM', base .. 'ba:' .. tier, id)
+    if band_remove(meta, 'batch', id) then
+      return
     end
+  end
+  if not band_remove(meta, 'interactive', id) then
+    call('LREM', base .. 'solo:' .. tier, 1, id)
   end
 end
 
 -- An organisation's running jobs in a tier, up or down.
-local function count_running(tier, org, step)
-  call('HINCRBY', key('t', tier), 'running', step)
-  if call('HINCRBY', key('run', tier), org, step) <= 0 then
-    call('HDEL', key('run', tier), org)
+local function count_running(meta, step)
+  call('HINCRBY', base .. 't:' .. meta.tier, 'running', step)
+  if call('HINCRBY', base .. 'run:' .. meta.tier, meta.org, step) <= 0 then
+    call('HDEL', base .. 'run:' .. meta.tier, meta.org)
   end
 end
 
 -- The job is no longer on its worker.
 local function release_worker(meta, id, worker)
-  call('SREM', key('wj', worker), id)
-  count_running(meta.tier, meta.org, -1)
-  if call('GET', key('solow', meta.tier)) == worker and call('SCARD', key('wj', worker)) == 0 then
-    call('DEL', key('solow', meta.tier))
+  call('SREM', base .. 'wj:' .. worker, id)
+  count_running(meta, -1)
+  local solo_worker = base .. 'solow:' .. meta.tier
+  if call('GET', solo_worker) == worker and call('EXISTS', base .. 'wj:' .. worker) == 0 then
+    call('DEL', solo_worker)
   end
+end
+
+-- A request's record, or nil. `meta` is the admission as it came, until the record is settled.
+local function read_record(id)
+  local r = call('HMGET', base .. 'r:' .. id, 's', 'a', 'w', 'k', 'adm', 'tk', 'seq', 'res', 'cm', 'm')
+  if not r[1] then
+    return nil
+  end
+  return {s = r[1], a = tonumber(r[2]), w = r[3], k = num(r[4]), adm = tonumber(r[5]), tk = num(r[6]),
+          seq = tonumber(r[7]), res = tonumber(r[8]), cm = r[9], meta = r[10] and cmsgpack.unpack(r[10])}
+end
+
+local function slots_of(tier)
+  local slots = 0
+  for _, count in ipairs(call('HVALS', base .. 'slots:' .. tier)) do
+    slots = slots + tonumber(count)
+  end
+  return slots
 end
 
 -- Queued cost over the tier's rate: its slots times the smoothed cost per ms and slot. 0 while nothing is known.
 local function expected_wait_ms(tier)
-  local state = call('HMGET', key('t', tier), 'qcost', 'speed')
+  local state = call('HMGET', base .. 't:' .. tier, 'qcost', 'speed')
   if not state[2] or num(state[1]) <= 0 then
     return 0
   end
-  local slots = 0
-  for _, count in ipairs(call('HVALS', key('slots', tier))) do
-    slots = slots + tonumber(count)
-  end
-  local rate = tonumber(state[2]) * slots
+  local rate = tonumber(state[2]) * slots_of(tier)
   return rate > 0 and math.floor(num(state[1]) / rate) or 0
 end
 
 local function standing(id)
-  local r = call('HMGET', key('r', id), 's', 'a', 'o', 'bp', 'bc', 'bk', 'cost')
+  local r = call('HMGET', base .. 'r:' .. id, 's', 'a', 'o', 'bp', 'bc', 'bk', 'cost', 'e', 'm')
   if not r[1] then
     return {'unknown', 0, '', -1, 0}
   end
   if r[1] == 'settled' then
-    local ended = call('GET', key('e', id)) or ''
-    return {r[1], tonumber(r[2]), ended, -1, 0, r[3], tonumber(r[4]), tonumber(r[5]), tonumber(r[6]), tonumber(r[7])}
+    return {r[1], tonumber(r[2]), r[8] or '', -1, 0, r[3], tonumber(r[4]), tonumber(r[5]), tonumber(r[6]),
+            tonumber(r[7])}
   end
   local position, wait_ms = -1, 0
   if r[1] == 'queued' then
-    local meta = meta_of(id)
-    position = call('ZRANK', key('q', meta.tier, meta.band, meta.org, meta.ws), id)
-      or call('ZRANK', key('q', meta.tier, 'interactive', meta.org, meta.ws), id) or 0
+    local meta = cmsgpack.unpack(r[9])
+    local flow = ':' .. meta.org .. ':' .. meta.ws
+    position = call('ZRANK', base .. 'q:' .. meta.tier .. ':' .. meta.band .. flow, id)
+      or call('ZRANK', base .. 'q:' .. meta.tier .. ':interactive' .. flow, id) or 0
     wait_ms = expected_wait_ms(meta.tier)
   end
   return {r[1], tonumber(r[2]), '', position, wait_ms}

@@ -3,83 +3,82 @@
 local worker, tier = ARGV[2], ARGV[3]
 local own_slots, room, lease_ms, reserve = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local CANDIDATES_MAX, PROMOTED_MAX = 256, 100
+local queues = base .. 'q:' .. tier .. ':'
 
-if not call('ZSCORE', key('leases'), worker) then
-  call('ZADD', key('leases'), int(now + lease_ms), worker)
-  call('SET', key('w', worker), tier)
-  call('HSET', key('slots', tier), worker, own_slots)
+if not call('ZSCORE', base .. 'leases', worker) then
+  call('ZADD', base .. 'leases', int(now + lease_ms), worker)
+  call('SET', base .. 'w:' .. worker, tier)
+  call('HSET', base .. 'slots:' .. tier, worker, own_slots)
 end
+local slots = slots_of(tier)
 
-local slots = 0
-for _, count in ipairs(call('HVALS', key('slots', tier))) do
-  slots = slots + tonumber(count)
-end
-
-local function pass_deadline(id, meta)
-  if now <= meta.dl then
+local function passed_deadline(id, record)
+  if now <= record.meta.dl then
     return false
   end
-  settle(id, read_record(id), meta, 'timeout')
+  settle(id, record, 'timeout')
   return true
 end
 
-local function give(id, meta)
-  dequeue(meta, id)
-  call('HSET', key('r', id), 's', 'running', 'w', worker, 'tk', int(now))
-  call('SADD', key('wj', worker), id)
-  count_running(tier, meta.org, 1)
-  return call('GET', key('j', id)), tonumber(call('HGET', key('r', id), 'a'))
+local function give(id, record)
+  dequeue(record.meta, id)
+  call('HSET', base .. 'r:' .. id, 's', 'running', 'w', worker, 'tk', int(now))
+  call('SADD', base .. 'wj:' .. worker, id)
+  count_running(record.meta, 1)
+  return call('HGET', base .. 'r:' .. id, 'j'), record.a
 end
 
 -- A job with two strikes runs alone. The first worker to ask is emptied for it.
+-- Answers whether this worker gets nothing else now, and the job if it is given.
 local function solo()
-  local claim = call('GET', key('solow', tier))
-  while call('LLEN', key('solo', tier)) > 0 do
-    local id = call('LINDEX', key('solo', tier), 0)
-    local meta = meta_of(id)
-    if not pass_deadline(id, meta) then
+  local claim = call('GET', base .. 'solow:' .. tier)
+  local id = call('LINDEX', base .. 'solo:' .. tier, 0)
+  while id do
+    local record = read_record(id)
+    if not passed_deadline(id, record) then
       if claim and claim ~= worker then
         return false
       end
-      call('SET', key('solow', tier), worker, 'PX', KEPT_MS * 2)
-      if call('SCARD', key('wj', worker)) > 0 then
+      call('SET', base .. 'solow:' .. tier, worker, 'PX', KEPT_MS * 2)
+      if call('EXISTS', base .. 'wj:' .. worker) == 1 then
         return true
       end
-      return true, {give(id, meta)}
+      return true, {give(id, record)}
     end
+    id = call('LINDEX', base .. 'solo:' .. tier, 0)
   end
   if claim == worker then
-    if call('SCARD', key('wj', worker)) > 0 then
+    if call('EXISTS', base .. 'wj:' .. worker) == 1 then
       return true
     end
-    call('DEL', key('solow', tier))
+    call('DEL', base .. 'solow:' .. tier)
   end
   return false
 end
 
 -- Batch jobs that have waited long enough compete as if they were interactive.
 local function promote()
-  local aged = call('ZRANGEBYSCORE', key('ba', tier), '-inf', '(' .. int(now - AGEING_MS), 'LIMIT', 0, PROMOTED_MAX)
-  for _, id in ipairs(aged) do
-    local meta = meta_of(id)
-    band_remove(tier, 'batch', meta.org, meta.ws, id)
-    band_insert(tier, 'interactive', meta.org, meta.ws, id, tonumber(call('HGET', key('r', id), 'seq')))
-    call('ZREM', key('ba', tier), id)
+  local before = '(' .. int(now - AGEING_MS)
+  for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'ba:' .. tier, '-inf', before, 'LIMIT', 0, PROMOTED_MAX)) do
+    local record = read_record(id)
+    local of_org, of_ws = flow_times(record.meta)
+    band_remove(record.meta, 'batch', id)
+    band_insert(record.meta, 'interactive', id, record.seq, of_org, of_ws)
+    call('ZREM', base .. 'ba:' .. tier, id)
   end
 end
 
 local function below_share(org)
-  local weight = num(call('HGET', key('wt', tier), org))
-  local active = num(call('HGET', key('t', tier), 'aw'))
-  return num(call('HGET', key('run', tier), org)) < slots * weight / (active + 1)
+  local weight = num(call('HGET', base .. 'wt:' .. tier, org))
+  local active = num(call('HGET', base .. 't:' .. tier, 'aw'))
+  return num(call('HGET', base .. 'run:' .. tier, org)) < slots * weight / (active + 1)
 end
 
-local function pick_organisation(band)
-  local orgs = key('q', tier, band)
-  if slots < 4 or num(call('HGET', key('t', tier), 'running')) < (1 - reserve) * slots then
-    return call('ZRANGE', orgs, 0, 0)[1]
+local function pick_organisation(band, running)
+  if slots < 4 or running < (1 - reserve) * slots then
+    return call('ZRANGE', queues .. band, 0, 0)[1]
   end
-  for _, org in ipairs(call('ZRANGE', orgs, 0, CANDIDATES_MAX - 1)) do
+  for _, org in ipairs(call('ZRANGE', queues .. band, 0, CANDIDATES_MAX - 1)) do
     if below_share(org) then
       return org
     end
@@ -88,29 +87,35 @@ local function pick_organisation(band)
 end
 
 -- The next job in fair order, or nil. Advances the virtual times of its flows.
-local function next_job()
+local function next_job(running)
   for _, band in ipairs({'interactive', 'batch'}) do
-    local org = pick_organisation(band)
+    local org = pick_organisation(band, running)
     while org do
-      local ws = call('ZRANGE', key('q', tier, band, org), 0, 0)[1]
-      local id = call('ZRANGE', key('q', tier, band, org, ws), 0, 0)[1]
-      local meta = meta_of(id)
-      if not pass_deadline(id, meta) then
-        local of_org, of_ws = virtual(tier, 'o:' .. org), virtual(tier, 'w:' .. org .. ':' .. ws)
-        call('HSET', key('t', tier), 'vt', float(of_org))
-        call('HSET', key('v', tier), 's:' .. org, float(of_ws))
-        set_virtual(tier, org, nil, of_org + meta.cost / meta.weight)
-        set_virtual(tier, org, ws, of_ws + meta.cost)
-        return id, meta
+      local flows = queues .. band .. ':' .. org
+      local ws = call('ZRANGE', flows, 0, 0)[1]
+      local id = call('ZRANGE', flows .. ':' .. ws, 0, 0)[1]
+      local record = read_record(id)
+      if not passed_deadline(id, record) then
+        return id, record
       end
-      org = pick_organisation(band)
+      org = pick_organisation(band, running)
     end
   end
   return nil
 end
 
+local function charge(meta)
+  local of_org, of_ws = flow_times(meta)
+  local next_org, next_ws = of_org + meta.cost / meta.weight, of_ws + meta.cost
+  call('HSET', base .. 't:' .. tier, 'vt', float(of_org))
+  save_times(meta, next_org, next_ws, of_ws)
+  if call('EXISTS', base .. 'age:' .. tier) == 1 then
+    reorder(meta, next_org, next_ws)
+  end
+end
+
 local out = {}
-if room > 0 then
+if room > 0 and call('EXISTS', base .. 'age:' .. tier) == 1 then
   local busy, alone = solo()
   if alone then
     return alone
@@ -119,14 +124,15 @@ if room > 0 then
     return out
   end
   promote()
+  local running = num(call('HGET', base .. 't:' .. tier, 'running'))
   for _ = 1, room do
-    local id, meta = next_job()
+    local id, record = next_job(running)
     if not id then
       break
     end
-    local job, attempt = give(id, meta)
-    out[#out + 1] = job
-    out[#out + 1] = attempt
+    out[#out + 1], out[#out + 2] = give(id, record)
+    charge(record.meta)
+    running = running + 1
   end
 end
 return out
