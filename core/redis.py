@@ -12,8 +12,8 @@ from importlib import resources
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import BlockingConnectionPool
-from redis.exceptions import NoScriptError, RedisError
+from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 BLOCK_S_MAX = 1.0
@@ -60,8 +60,9 @@ class Calls:
     """Commands and scripts, batched. Raises what Redis answers, or its TimeoutError after `timeout_s`."""
 
     def __init__(self, client: "Redis", timeout_s: float = 2.0) -> None:
-        self._client = client
+        self._pool = client.connection_pool
         self._timeout_s = timeout_s
+        self._connection: AbstractConnection | None = None
         self._pending: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
         self._pump: asyncio.Task[None] | None = None
 
@@ -85,6 +86,7 @@ class Calls:
             self._pump.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._pump
+        await self._drop_connection()
 
     async def _drain(self) -> None:
         while self._pending:
@@ -93,12 +95,11 @@ class Calls:
                 async with asyncio.timeout(self._timeout_s):
                     answers = await self._round_trip([words for words, _ in batch])
             except TimeoutError:
-                error = RedisTimeoutError(f"Redis did not answer within {self._timeout_s} s")
-                answers = [error] * len(batch)
+                answers = [RedisTimeoutError(f"Redis did not answer within {self._timeout_s} s")] * len(batch)
             except (RedisError, OSError) as error:
                 answers = [error] * len(batch)
             except asyncio.CancelledError:
-                for _, future in batch:
+                for _, future in batch + self._pending:
                     future.cancel()
                 raise
             for (_, future), answer in zip(batch, answers, strict=True):
@@ -110,8 +111,25 @@ class Calls:
                     future.set_result(answer)
 
     async def _round_trip(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for words in commands:
-            pipeline.execute_command(*words)
-        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        """All commands in one write. A connection that failed, or was left in mid-answer, is never used again."""
+        if self._connection is None:
+            self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py
+        connection = self._connection
+        answers: list[Any] = []
+        try:
+            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            for _ in commands:
+                try:
+                    answers.append(await connection.read_response())
+                except ResponseError as error:
+                    answers.append(error)
+        except BaseException:
+            await self._drop_connection()
+            raise
         return answers
+
+    async def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
