@@ -66,3 +66,11 @@ def read_settings(cls: type[Settings], **overrides: object) -> Settings:
 def environment() -> Mapping[str, str]:
     """The process environment, for handing on to child processes."""
     return dict(os.environ)
+
+
+def limit_threads(count: int) -> None:
+    """Threads of numerical libraries, for those that load later; what the environment already says stays. Threads
+    that spin while they wait would starve the other processes of a small machine.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(count))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -43,13 +43,17 @@ class LoopSettings:
 class Observer(Protocol):
     """Counts what happens, for metrics."""
 
-    def stepped(self, tokens: int, running: int) -> None: ...
+    def stepped(self, tokens: int) -> None: ...
+
+    def holding(self, requests: int) -> None: ...
 
     def settled(self, outcome: Outcome) -> None: ...
 
 
 class NoObserver:
-    def stepped(self, tokens: int, running: int) -> None: ...
+    def stepped(self, tokens: int) -> None: ...
+
+    def holding(self, requests: int) -> None: ...
 
     def settled(self, outcome: Outcome) -> None: ...
 
@@ -224,7 +228,7 @@ class WorkLoop:
                     held.first_token_ms = max(1, round(1000 * (now_s - held.taken_s)))
                 tokens += len(event.token_ids)
                 self._outbox.add(held.job.submitter, event)
-            self._observer.stepped(tokens, len(self._held))
+            self._observer.stepped(tokens)
             self._mail.set()
             await self._while_full()
         raise ExecutorEndedError
@@ -303,6 +307,7 @@ class WorkLoop:
                 async with asyncio.timeout(settings.renew_full_s if full else settings.renew_s):
                     await self._renew_now.wait()
             self._renew_now.clear()
+            self._observer.holding(len(self._held))
             self._check_stall()
             now_ms = self._clock.now_ms()
             for held in [held for held in self._held.values() if held.job.deadline_ms <= now_ms]:
