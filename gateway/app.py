@@ -1,0 +1,113 @@
+"""The gateway as one readable list: what answers which path, and what stands around it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from core.errors import BAD_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, VALIDATION, PlatformError
+from gateway.errors import Rendered, render, render_method_not_allowed, render_no_route
+from gateway.middleware import BodyLimits, Edge, call_of
+from gateway.routes.chat import chat_route
+from gateway.routes.docs import docs_router
+from gateway.routes.embeddings import embeddings_route
+from gateway.routes.health import health_router
+from gateway.routes.models import models_router
+from gateway.schemas.answers import ChatCompletionChunk
+from gateway.schemas.chat import ChatCompletionRequest
+from gateway.schemas.embeddings import EmbeddingRequest
+from gateway.schemas.openapi import build_openapi
+from gateway.schemas.parsing import DETAILS_MAX
+from gateway.services import Services
+
+TITLE = "Tramontane"
+DESCRIPTION = "A self-hosted, metered, multi-tier model API that speaks Mistral's."
+VERSION = "0.1.0"
+DOCUMENTED = (ChatCompletionRequest, ChatCompletionChunk, EmbeddingRequest)
+
+
+class GatewayApp(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = build_openapi(self, DOCUMENTED)
+        return self.openapi_schema
+
+
+def create_app(services: Services) -> FastAPI:
+    """Everything it does is in `services`; its lifespan runs the exchange."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        running = asyncio.create_task(services.exchange.run())
+        running.add_done_callback(lambda task: _note_end(services, task))
+        try:
+            yield
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    app = GatewayApp(
+        title=TITLE, description=DESCRIPTION, version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    app.router.redirect_slashes = False
+    app.router.routes.append(chat_route(services))
+    app.router.routes.append(embeddings_route(services))
+    app.include_router(models_router(services))
+    app.include_router(health_router(services))
+    app.include_router(docs_router(TITLE))
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    settings = services.settings
+    app.add_middleware(
+        Edge,
+        cell=settings.cell,
+        clock=services.clock,
+        ids=services.ids,
+        limits=BodyLimits(settings.body_bytes_max, settings.body_s_max),
+        metrics=services.metrics,
+        log=services.log,
+    )
+    return app
+
+
+def _note_end(services: Services, running: "asyncio.Task[None]") -> None:
+    """Without the exchange no answer arrives: the process says so and is restarted."""
+    if running.cancelled():
+        return
+    services.lifecycle.broken = True
+    services.log.error("exchange_ended", error=repr(running.exception()))
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    """What the router itself answers: unknown paths, and known ones with another verb."""
+    assert isinstance(error, HTTPException)
+    request_id = call_of(request.scope).request_id
+    if error.status_code == NOT_FOUND.status:
+        return _response(render_no_route(request_id))
+    if error.status_code == METHOD_NOT_ALLOWED.status:
+        allow = (error.headers or {}).get("Allow", "")
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": allow})
+        return _response(render_method_not_allowed(allow))
+    return _response(render(PlatformError(BAD_REQUEST, str(error.detail)), request_id))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """From routes that leave their parsing to FastAPI."""
+    assert isinstance(error, RequestValidationError)
+    found = tuple({name: entry[name] for name in ("type", "loc", "msg")} for entry in error.errors()[:DETAILS_MAX])
+    return _response(
+        render(PlatformError(VALIDATION, "The request is not valid.", details=found), call_of(request.scope).request_id)
+    )
+
+
+def _response(rendered: Rendered) -> Response:
+    response = Response(rendered.body, status_code=rendered.status)
+    response.raw_headers = rendered.headers
+    return response

@@ -1,0 +1,217 @@
+"""A gateway process: build everything from the environment, serve until SIGTERM, drain."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+import structlog
+import uvicorn
+import uvloop
+
+from core.catalog import Catalog, Tier
+from core.clock import Clock, SystemClock
+from core.db import Database, DatabaseUnavailableError, connect_database
+from core.errors import SetupError
+from core.heartbeat import BEAT_S, Beat, Heartbeat
+from core.ids import IdSource, SystemIds
+from core.installation import catalog_for
+from core.logs import set_up_logs
+from core.queue.redis import RedisQueueKeeper, RedisSubmitterQueue
+from core.queue.settings import queue_settings
+from core.redis import connect
+from core.settings import read_settings
+from core.text_counter import Counter, TextCounter, WordCounter
+from core.tokens import ChatTokenizer
+from gateway.accounts.principals import SqlPrincipals
+from gateway.accounts.seed import seed_platform
+from gateway.accounts.settings import pepper_of
+from gateway.admission import AdmissionSettings, Admitter
+from gateway.app import create_app
+from gateway.desk import QUEUE_AWAY
+from gateway.exchange import Exchange, ExchangeSettings
+from gateway.metrics import GatewayMetrics
+from gateway.protocol import ConnectionLimits, protocol_class
+from gateway.services import Lifecycle, Services
+from gateway.settings import GatewaySettings
+
+SUBMITTER_BYTES = 8
+DEMO = "demo:"
+CLOSE_S = 5
+MS_PER_S = 1_000
+
+
+def main() -> int:
+    """The exit code: 0 after a drain. Raises SetupError with one sentence."""
+    settings = read_settings(GatewaySettings)
+    log = set_up_logs("gateway", settings.log_level)
+    catalog = catalog_for(settings)
+    database = connect_database(settings.database())
+    clock = SystemClock()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(settings, catalog, database, clock, SystemIds(clock), log))
+    finally:
+        database.close()
+
+
+async def _serve(
+    settings: GatewaySettings,
+    catalog: Catalog,
+    database: Database,
+    clock: Clock,
+    ids: IdSource,
+    log: structlog.stdlib.BoundLogger,
+) -> int:
+    submitter = ids.token(SUBMITTER_BYTES)
+    bounds = queue_settings(catalog, settings.cell, settings.lease_ms)
+    client = connect(settings.redis(), settings.redis_timeout_s)
+    queue = RedisSubmitterQueue(client, bounds, submitter)
+    keeper = RedisQueueKeeper(client, bounds)
+    try:
+        await queue.open()
+        await seed_platform(database, keeper)
+    except QUEUE_AWAY as error:
+        raise SetupError(f"Redis does not answer ({type(error).__name__}); check TRAMONTANE_REDIS_URL.") from error
+    except DatabaseUnavailableError as error:
+        raise SetupError(f"The database does not answer: {error}.") from error
+    exchange_settings = ExchangeSettings(
+        lease_ms=settings.lease_ms, keepalive_ms=int(settings.headers_hold_s * MS_PER_S)
+    )
+    exchange = Exchange(queue, keeper, exchange_settings, clock, log)
+    services = Services(
+        settings=settings,
+        catalog=catalog,
+        principals=SqlPrincipals(database, pepper_of(settings), clock),
+        admitter=Admitter(
+            catalog=catalog,
+            tokenizers=load_tokenizers(catalog),
+            counters=load_counters(catalog, settings.home),
+            cell=settings.cell,
+            ids=ids,
+            clock=clock,
+            submitter=submitter,
+            settings=AdmissionSettings(),
+        ),
+        exchange=exchange,
+        keeper=keeper,
+        check_database=lambda: asyncio.to_thread(database.check),
+        metrics=GatewayMetrics(settings.metrics_dir),
+        lifecycle=Lifecycle(),
+        clock=clock,
+        ids=ids,
+        log=log,
+    )
+    try:
+        return await serve_http(services, listening_socket(settings))
+    finally:
+        await exchange.close()
+        await keeper.close()
+        await client.aclose()
+
+
+async def serve_http(services: Services, listening: socket.socket) -> int:
+    """Answer on this socket until SIGTERM or SIGINT, or until the process cannot do its work any more."""
+    server = GatewayServer(services)
+    beating = asyncio.create_task(_beat(services, server))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        beating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beating
+    return 1 if services.lifecycle.broken else 0
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn, whose shutdown lets open requests end and then ends the rest without charge."""
+
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
+        limits = ConnectionLimits(
+            head_bytes_max=settings.head_bytes_max,
+            head_s_max=settings.head_s_max,
+            discard_bytes_max=settings.discard_bytes_max,
+            discard_s_max=settings.body_s_max,
+            write_stall_s_max=settings.write_stall_s_max,
+        )
+        super().__init__(
+            uvicorn.Config(
+                create_app(services),
+                http=protocol_class(limits),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=settings.backlog,
+                timeout_keep_alive=settings.keep_alive_s,
+                timeout_graceful_shutdown=settings.drain_s + CLOSE_S,
+            )
+        )
+        self._services = services
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not uvicorn's own, which ends by raising the signal again: a drained process exits with 0."""
+        del frame
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self._services.lifecycle.draining = True
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._services.lifecycle.draining = True
+        draining = asyncio.create_task(self._services.exchange.drain(self._services.settings.drain_s))
+        try:
+            await super().shutdown(sockets)
+        finally:
+            draining.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await draining
+
+
+def listening_socket(settings: GatewaySettings) -> socket.socket:
+    """The one inherited from `up`, or an own one."""
+    if settings.listen_fd is not None:
+        try:
+            return socket.socket(fileno=settings.listen_fd)
+        except OSError as error:
+            raise SetupError(f"TRAMONTANE_LISTEN_FD: {settings.listen_fd} is not a socket.") from error
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=settings.backlog)
+    except OSError as error:
+        raise SetupError(f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}.") from error
+
+
+def load_tokenizers(catalog: Catalog) -> Mapping[str, ChatTokenizer]:
+    """One for each chat tier; tiers with the same tokenizer share it."""
+    names = {tier.name: tier.tokenizer for tier in catalog.tiers if tier.kind == "chat"}
+    loaded = {name: ChatTokenizer.load(name) for name in dict.fromkeys(names.values())}
+    return {tier: loaded[name] for tier, name in names.items()}
+
+
+def load_counters(catalog: Catalog, home: Path) -> Mapping[str, Counter]:
+    return {tier.name: _counter(tier, home) for tier in catalog.tiers if tier.kind == "embed"}
+
+
+def _counter(tier: Tier, home: Path) -> Counter:
+    if tier.engine == "hash":
+        return WordCounter()
+    if tier.weights.startswith(DEMO):
+        return TextCounter.load(home / "models" / tier.weights.removeprefix(DEMO))
+    return TextCounter.load(Path(tier.weights))
+
+
+async def _beat(services: Services, server: uvicorn.Server) -> None:
+    """Touch the heartbeat file as long as this process can do its work; without its exchange it cannot, and ends."""
+    heartbeat = Heartbeat(services.settings.heartbeat_file)
+    while not services.lifecycle.broken:
+        ready = server.started and services.exchange.connected and not services.lifecycle.draining
+        heartbeat.beat(Beat(ready=ready, note="" if ready else "waiting for Redis"))
+        await asyncio.sleep(BEAT_S)
+    server.should_exit = True

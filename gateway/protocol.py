@@ -1,0 +1,128 @@
+"""The HTTP protocol of uvicorn, bounded where it is not: slow or endless heads, bodies nobody reads, stuck readers."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from core.errors import BAD_REQUEST
+from gateway.errors import flat
+
+BAD_REQUEST_HEAD = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """`discard_bytes_max`: of a body that was refused before it had arrived, so that the caller gets to read why."""
+
+    head_bytes_max: int
+    head_s_max: float
+    discard_bytes_max: int
+    discard_s_max: float
+    write_stall_s_max: float
+
+
+def protocol_class(limits: ConnectionLimits) -> type[HttpToolsProtocol]:
+    """The server wants a class and makes its instances itself."""
+
+    class BoundedProtocol(_Bounded):
+        connection_limits = limits
+
+    return BoundedProtocol
+
+
+class _Bounded(HttpToolsProtocol):
+    connection_limits: ConnectionLimits
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head_bytes = 0
+        self._in_head = True
+        self._in_body = False
+        self._discarded_bytes = 0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # narrower, as in uvicorn
+        super().connection_made(transport)
+        self._arm("head", self.connection_limits.head_s_max)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._head_bytes > self.connection_limits.head_bytes_max:
+            self.send_400_response("The head of the request is too large.")
+        elif self._in_body and self.cycle.response_complete:
+            self._discard(len(data))
+        elif self._in_head and self._head_bytes and "head" not in self._timers:
+            self._arm("head", self.connection_limits.head_s_max)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._in_body = True
+        self._head_bytes = 0
+        self._disarm("head")
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._in_body = False
+        self._discarded_bytes = 0
+        self._disarm("discard")
+        super().on_message_complete()
+        if self.cycle.response_complete:  # uvicorn has disarmed it when the rest of this body came
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def send_400_response(self, msg: str) -> None:
+        """What cannot be read as HTTP, in the shape of every other error."""
+        body = orjson.dumps(flat(BAD_REQUEST, msg, None))
+        self.transport.write(BAD_REQUEST_HEAD % len(body) + body)
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._arm("write", self.connection_limits.write_stall_s_max)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._disarm("write")
+
+    def _discard(self, count: int) -> None:
+        """The answer is out, the body still comes: reading on lets the answer arrive, but not for ever."""
+        self._discarded_bytes += count
+        if self._discarded_bytes > self.connection_limits.discard_bytes_max:
+            self.transport.abort()
+        elif "discard" not in self._timers:
+            self._arm("discard", self.connection_limits.discard_s_max)
+
+    def _arm(self, name: str, seconds: float) -> None:
+        self._disarm(name)
+        self._timers[name] = self.loop.call_later(seconds, self.transport.abort)
+
+    def _disarm(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()

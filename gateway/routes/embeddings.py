@@ -1,0 +1,47 @@
+"""POST /v1/embeddings."""
+
+from core.queue.base import Admission
+from gateway.principal import Principal
+from gateway.replies import Folded
+from gateway.responses import embeddings_body
+from gateway.routes.metered import Ask, Exchanged, MeteredRoute
+from gateway.routes.relay import Relay
+from gateway.schemas.answers import EmbeddingResponse
+from gateway.schemas.embeddings import EmbeddingRequest, refuse_unserved
+from gateway.schemas.parsing import parse
+from gateway.services import Services
+
+
+def embeddings_route(services: Services) -> MeteredRoute:
+    def prepare(body: bytes) -> Ask:
+        asked = parse(EmbeddingRequest, body)
+        tier = services.admitter.tier(asked.model, "embed")
+        refuse_unserved(asked, tier)
+        relay = Relay(tier.name, asked.model, 0, services.clock, services.metrics)
+
+        def admit(principal: Principal) -> Admission:
+            return services.admitter.embed(principal, tier, asked.texts)
+
+        async def answer(exchanged: Exchanged) -> None:
+            def body_of(folded: Folded) -> bytes:
+                return embeddings_body(
+                    request_id=exchanged.conversation.request_id,
+                    model=asked.model,
+                    vectors=folded.vectors,
+                    encoding_format=asked.encoding_format,
+                    usage=folded.usage,
+                )
+
+            await relay.fold(exchanged, body_of)
+
+        return Ask(admit, answer)
+
+    return MeteredRoute(
+        "/v1/embeddings",
+        services,
+        prepare,
+        body=EmbeddingRequest,
+        answers={"model": EmbeddingResponse, "description": "One vector for each text, in order."},
+        operation_id="embeddings",
+        summary="Turn texts into vectors",
+    )
