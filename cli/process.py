@@ -83,9 +83,9 @@ def signal_group(pid: int, number: signal.Signals, *, whole: bool) -> None:
         return  # already gone
 
 
-def bound_log(path: Path) -> None:
-    """Keep the last LOG_BYTES_MAX aside as NAME.log.1; writers append, so cutting under them is safe."""
-    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+def bound_log(path: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
+    """Put a log that has grown too long aside as NAME.log.1; writers append, so cutting under them is safe."""
+    if path.exists() and path.stat().st_size > bytes_max:
         shutil.copyfile(path, path.with_name(path.name + ".1"))
         os.truncate(path, 0)
 

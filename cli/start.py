@@ -16,6 +16,7 @@ from cli.up import up
 from core.clock import SystemClock
 from core.errors import SetupError
 from core.ids import SystemIds
+from core.installation import catalog_for
 from core.settings import environment, read_settings
 from gateway.accounts.settings import AccountSettings
 
@@ -60,7 +61,9 @@ def start_detached(options: StartOptions) -> int:
     """Start the platform in its own session, show its progress, return once it is ready."""
     terminal = Terminal(SystemClock())
     terminal.title()
-    home = prepare(_settings(options).home)
+    settings = _settings(options)
+    catalog_for(settings)  # a broken line is told before anything is made
+    home = prepare(settings.home)
     reading, writing = os.pipe()
     with os.fdopen(reading, encoding="utf-8") as progress:
         try:

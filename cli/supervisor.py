@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +23,7 @@ class _Child:
     process: asyncio.subprocess.Process
     task: asyncio.Task[None] | None = None
     has_beaten: bool = False
+    silent_looks: int = 0
 
 
 @dataclass(slots=True)
@@ -86,25 +86,31 @@ class Supervisor:
     async def watch(self) -> None:
         """After the start, for as long as the platform runs: bounds logs, ends processes that no longer beat."""
         self._phase.settled = True
-        silent: Counter[int] = Counter()
         while not self._phase.stopping.is_set():
-            for child in self._children.values():
-                bound_log(child.spec.log)
-                self._look(child, silent)
+            self.look()
             await self._wait_for_stop(LOOK_S)
 
-    def _look(self, child: _Child, silent: Counter[int]) -> None:
+    def look(self) -> None:
+        """One look at each child: its log, its beat."""
+        for child in self._children.values():
+            try:
+                bound_log(child.spec.log)
+            except OSError as error:  # a full disk must not end a platform that runs
+                self._tell(f"{child.spec.log} cannot be put aside: {error.strerror}.")
+            self._check_beat(child)
+
+    def _check_beat(self, child: _Child) -> None:
         """Counts looks, not seconds: a machine that slept has not been silent."""
         if child.spec.beat is None or child.process.returncode is not None:
             return
         if read_beat(child.spec.beat) is not None:
-            child.has_beaten = True
-            silent[child.process.pid] = 0
-        elif child.has_beaten:
-            silent[child.process.pid] += 1
-            if silent[child.process.pid] > SILENT_LOOKS_MAX:
-                self._tell(f"{child.spec.name} has not beaten for {SILENT_LOOKS_MAX} s and is ended.")
-                signal_group(child.process.pid, signal.SIGKILL, whole=True)
+            child.has_beaten, child.silent_looks = True, 0
+            return
+        child.silent_looks += 1
+        if child.has_beaten and child.silent_looks > SILENT_LOOKS_MAX:
+            self._tell(f"{child.spec.name} has not beaten for {SILENT_LOOKS_MAX} s and is ended.")
+            child.silent_looks = 0
+            signal_group(child.process.pid, signal.SIGKILL, whole=True)
 
     async def stop(self, note: Callable[[str], None]) -> None:
         """The highest stage first, each within its drain_s; `hurry` cuts the rest short."""
@@ -139,7 +145,7 @@ class Supervisor:
             await self._restart(child)
 
     async def _restart(self, child: _Child) -> None:
-        child.has_beaten = False
+        child.has_beaten, child.silent_looks = False, 0
         try:
             child.process = await spawn(child.spec)
         except OSError as error:

@@ -1,0 +1,70 @@
+"""Which processes a catalog needs, and what they are told."""
+
+from pathlib import Path
+
+import pytest
+
+from cli.children import Backends, demo_names_missing, environment_of, process_table
+from cli.home import Home
+from cli.run import MODULES, ProcessName
+from core.catalog import read_catalog
+from core.installation import BESIDE_THE_PROGRAM
+from core.settings import PlatformSettings
+
+CATALOG = read_catalog(BESIDE_THE_PROGRAM)
+BACKENDS = Backends("unix:///redis.sock", None, Path("tramontane.toml"))
+
+
+def env_of(home: Home, catalog=CATALOG, backends=BACKENDS, **settings) -> dict[str, str]:
+    return environment_of({"PATH": "/bin"}, PlatformSettings(**settings), home, catalog, backends)
+
+
+@pytest.mark.parametrize(
+    ("tiers", "gateways", "names"),
+    [
+        ({"mistral-tiny", "mistral-embed"}, 1, ["collector", "worker", "embed", "gateway"]),
+        ({"mistral-tiny"}, 2, ["collector", "worker", "gateway-1", "gateway-2"]),
+        ({"mistral-embed"}, 1, ["collector", "embed", "gateway"]),
+    ],
+)
+def test_a_pool_without_tiers_has_no_process(tmp_path, tiers, gateways, names):
+    table = process_table(Home(tmp_path), CATALOG.only(frozenset(tiers)), {}, gateways, 7)
+    assert [spec.name for spec in table] == names
+    assert [spec.stage for spec in table] == sorted(spec.stage for spec in table)
+
+
+def test_only_gateways_get_the_socket_and_each_has_its_own_beat(tmp_path):
+    table = process_table(Home(tmp_path), CATALOG, {}, 2, 7)
+    with_socket = {spec.name for spec in table if spec.pass_fds == (7,) and spec.env["TRAMONTANE_LISTEN_FD"] == "7"}
+    assert with_socket == {"gateway-1", "gateway-2"}
+    assert len({spec.env["TRAMONTANE_HEARTBEAT_FILE"] for spec in table}) == len(table)
+
+
+def test_children_see_the_installation_as_up_saw_it(tmp_path):
+    env = env_of(Home(tmp_path), engine="echo", tiers="mistral-tiny")
+    assert env["PATH"] == "/bin"
+    assert env["TRAMONTANE_HOME"] == str(tmp_path)
+    assert env["TRAMONTANE_CONFIG"] == str(Path("tramontane.toml").absolute())
+    assert (env["TRAMONTANE_ENGINE"], env["TRAMONTANE_TIERS"]) == ("echo", "mistral-tiny")
+    assert env["TRAMONTANE_REDIS_URL"] == "unix:///redis.sock"
+    assert "TRAMONTANE_DATABASE_URL" not in env
+    assert env["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_hubs_are_asked_only_if_some_weights_are_not_here(tmp_path):
+    assert env_of(Home(tmp_path))["HF_HUB_OFFLINE"] == "1"
+    elsewhere = CATALOG.tiers[0].model_copy(update={"weights": "mistralai/Mistral-7B-Instruct-v0.2"})
+    assert "HF_HUB_OFFLINE" not in env_of(Home(tmp_path), CATALOG.model_copy(update={"tiers": (elsewhere,)}))
+
+
+def test_only_missing_demo_checkpoints_are_made(tmp_path):
+    home = Home(tmp_path)
+    wanted = ["mistral-tiny", "mistral-small", "mistral-medium", "all-minilm-l6-v2"]
+    assert demo_names_missing(CATALOG, home) == wanted
+    (home.models / "mistral-tiny").mkdir(parents=True)
+    assert demo_names_missing(CATALOG, home) == wanted[1:]
+    assert demo_names_missing(CATALOG.with_engine("echo"), home) == wanted[3:]
+
+
+def test_every_process_has_a_module():
+    assert set(MODULES) == set(ProcessName)
