@@ -1,15 +1,18 @@
 """Which engines the suite runs over: one line each."""
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import structlog
 
 from core.catalog import Tier
 from core.clock import SystemClock
+from demo.standin import make_standins
 from tests.contracts.engines.run import CONTEXT_TOKENS, Run
 from workers.engines.base import Engine
 from workers.engines.echo import EchoEngine
+from workers.engines.transformers_engine import TransformersEngine
 
 
 def tier(engine: str, **more) -> Tier:
@@ -22,9 +25,24 @@ def echo(request: pytest.FixtureRequest) -> Engine:
     return EchoEngine(tier("echo", echo=options), "none", SystemClock(), structlog.get_logger())
 
 
+def transformers(request: pytest.FixtureRequest) -> Engine:
+    folder = request.getfixturevalue("models") / "mistral-tiny"
+    small = {"slots": 16, "batch_tokens_max": 128}
+    return TransformersEngine(tier("transformers", **small), folder, SystemClock(), structlog.get_logger())
+
+
 ENGINES: dict[str, Callable[[pytest.FixtureRequest], Engine]] = {
     "echo": echo,
+    "transformers": transformers,
 }
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of stand-in checkpoints."""
+    home = tmp_path_factory.mktemp("home")
+    make_standins(home, ("mistral-tiny", "mistral-small"), lambda _: None)
+    return home / "models"
 
 
 @pytest.fixture(params=sorted(ENGINES))

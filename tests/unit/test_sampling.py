@@ -1,0 +1,143 @@
+"""Draws follow their seed, position and bounds, whatever else is in the batch."""
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+
+from core.wire import Sampling
+from workers.engines.sampling import Draw, choose
+
+EOS = (2,)
+
+
+def draw(request_id="r", choice=0, emitted=(), **sampling) -> Draw:
+    return Draw(Sampling(max_tokens=100, **{"temperature": 1.0, **sampling}), request_id, choice, emitted)
+
+
+def pick(scores: torch.Tensor, draws: list[Draw]) -> list[int]:
+    scores = scores.clone()
+    choose(scores, draws, EOS)
+    return scores[: len(draws)].argmax(dim=-1).tolist()
+
+
+def chosen(row: list[float], count: int, **sampling) -> Counter[int]:
+    """How often each token is drawn at `count` positions of one request."""
+    scores = torch.tensor(row).repeat(count, 1)
+    return Counter(pick(scores, [draw(emitted=(0,) * position, **sampling) for position in range(count)]))
+
+
+def test_temperature_zero_takes_the_largest():
+    scores = torch.randn(5, 300)
+    assert pick(scores, [draw(temperature=0.0)] * 5) == scores.argmax(dim=-1).tolist()
+
+
+def test_a_row_is_drawn_alike_alone_and_in_any_batch():
+    torch.manual_seed(1)
+    scores = torch.randn(40, 32_000)
+    rnd = random.Random(1)
+    kinds = [
+        {"seed": row, "temperature": rnd.choice([0.0, 0.3, 1.0, 1.5]), "top_p": rnd.choice([0.1, 0.9, 1.0])}
+        for row in range(40)
+    ]
+    together = pick(scores, [draw(**kind) for kind in kinds])
+    alone = [pick(scores[row : row + 1], [draw(**kind)])[0] for row, kind in enumerate(kinds)]
+    assert together == alone
+
+
+@pytest.mark.parametrize("vocabulary", [3, 128, 300, 32_000])
+def test_frequencies_are_the_softmax(vocabulary):
+    row = [-20.0] * vocabulary
+    row[0], row[1], row[-1] = 1.0, 0.0, 2.0
+    counts = chosen(row, 2_000, seed=3)
+    expected = torch.softmax(torch.tensor([1.0, 0.0, 2.0]), dim=-1)
+    for token_id, share in zip((0, 1, vocabulary - 1), expected.tolist(), strict=True):
+        assert abs(counts[token_id] / 2_000 - share) < 0.05
+
+
+def test_temperature_sharpens():
+    assert chosen([1.0, 0.0, 2.0], 1_000, seed=3, temperature=0.2)[2] > 950
+
+
+@pytest.mark.parametrize(("top_p", "allowed"), [(0.01, {2}), (0.64, {2}), (0.7, {2, 0}), (0.95, {2, 0, 1})])
+def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p, allowed):
+    # Shares: token 2 has 0.665, token 0 has 0.245, token 1 has 0.09.
+    assert set(chosen([1.0, 0.0, 2.0], 500, seed=3, top_p=top_p)) == allowed
+
+
+def test_a_nucleus_larger_than_the_first_guess():
+    """Nearly flat scores, as random weights give: half of the vocabulary belongs to it, and none of the other half."""
+    row = torch.cat([torch.full((10_000,), 0.001), torch.zeros(10_000)])
+    counts = chosen(row.tolist(), 200, seed=3, top_p=0.4)
+    assert len(counts) > 150
+    assert max(counts) < 10_000
+
+
+def test_nothing_of_probability_zero_is_drawn():
+    row = [-torch.inf] * 1_000
+    row[500] = 0.0
+    assert set(chosen(row, 300, seed=3)) == {500}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"seed": 1}, {"seed": 2}),
+        ({"seed": 1}, {"seed": 1, "choice": 1}),
+        ({"seed": 1}, {"seed": 1, "emitted": (7,)}),
+        ({"request_id": "a"}, {"request_id": "b"}),
+        ({"request_id": "1"}, {"seed": 1}),
+    ],
+)
+def test_seed_choice_position_and_request_each_give_other_numbers(one, other):
+    assert draw(**one).uniform() != draw(**other).uniform()
+
+
+def test_a_seed_gives_the_same_numbers_in_any_request():
+    assert draw(request_id="a", seed=5).uniform() == draw(request_id="b", seed=5).uniform()
+
+
+def test_a_continued_choice_goes_on_with_the_same_numbers():
+    whole = draw(seed=5)
+    for token_id in (8, 9, 8):
+        whole.append(token_id)
+    continued = draw(seed=5, emitted=(8, 9, 8))
+    assert (continued.uniform(), continued.counts) == (whole.uniform(), whole.counts)
+
+
+def test_uniform_numbers_are_uniform():
+    numbers = [draw(seed=1, emitted=(0,) * position).uniform() for position in range(2_000)]
+    assert all(0.0 <= number < 1.0 for number in numbers)
+    assert abs(sum(numbers) / len(numbers) - 0.5) < 0.03
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_end_is_masked_until_min_tokens(temperature):
+    scores = torch.tensor([[0.0, 1.0, 50.0]])
+    assert pick(scores, [draw(temperature=temperature, seed=1, min_tokens=2, emitted=(1,))]) != [2]
+    assert pick(scores, [draw(temperature=temperature, seed=1, min_tokens=2, emitted=(1, 1))]) == [2]
+
+
+def test_penalties_count_output_tokens_only():
+    scores = torch.tensor([[1.0, 1.5, 0.9]])
+    assert pick(scores, [draw(temperature=0.0, presence_penalty=0.55, emitted=(1,))]) == [0]
+    assert pick(scores, [draw(temperature=0.0, presence_penalty=0.55)]) == [1]
+    assert pick(scores, [draw(temperature=0.0, frequency_penalty=0.3, emitted=(1,))]) == [1]
+    assert pick(scores, [draw(temperature=0.0, frequency_penalty=0.3, emitted=(1, 1))]) == [0]
+
+
+def test_a_penalty_falls_on_its_own_row():
+    scores = torch.tensor([[1.0, 1.5], [1.0, 1.5]])
+    draws = [draw(temperature=0.0, presence_penalty=2.0, emitted=(1,)), draw(temperature=0.0)]
+    assert pick(scores, draws) == [0, 1]
+
+
+def test_rows_without_a_draw_are_left_alone():
+    scores = torch.zeros(3, 10)
+    choose(scores, [draw(seed=1)], EOS)
+    assert torch.equal(scores[1:], torch.zeros(2, 10))
+
+
+def test_broken_weights_break_no_bounds():
+    assert pick(torch.full((1, 10), torch.nan), [draw(seed=1)])[0] in range(10)
