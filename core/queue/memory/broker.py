@@ -62,6 +62,7 @@ class MemoryBroker:
         self._settled_order: deque[Record] = deque()
         self._dead_letters = 0
         self._reaped_ms: int | None = None
+        self._orders = itertools.count(1)
         self._event_numbers = itertools.count(1)
 
     def tier(self, name: str) -> TierQueue:
@@ -79,8 +80,8 @@ class MemoryBroker:
         if refused is not None:
             return refused
         tier = self._tiers[job.tier]
-        wait_ms = tier.wait_ms() or 0
-        record = new_record(admission, needed_nano, now_ms)
+        wait_ms = tier.wait_ms()
+        record = new_record(admission, needed_nano, now_ms, next(self._orders))
         self._open[job.request_id] = record
         if needed_nano:
             self._credit_nano[job.organisation] -= needed_nano
@@ -98,7 +99,7 @@ class MemoryBroker:
             self._settle_free(record, Outcome.FAILED, POISON)
         else:
             record.attempt += 1
-            self._tiers[record.job.tier].push(record, front=True)
+            self._tiers[record.job.tier].push(record)
         return self._standing(record)
 
     def cancel(self, request_id: str, completion_tokens_max: int, outcome: Outcome) -> Standing:
@@ -108,11 +109,11 @@ class MemoryBroker:
         if record.state is not RequestState.RUNNING:
             self._settle_free(record, outcome, CANCELLED)
             return self._standing(record)
-        self._tell_worker(record)
         if outcome is not Outcome.CANCELLED:
-            record.attempt += 1
-            self._settle_free(record, outcome, CANCELLED)
-        elif record.completion_tokens_max is None:
+            self._settle_over_worker(record, outcome, CANCELLED)
+            return self._standing(record)
+        self._tell_worker(record)
+        if record.completion_tokens_max is None:
             record.completion_tokens_max = completion_tokens_max
         return self._standing(record)
 
@@ -132,7 +133,7 @@ class MemoryBroker:
         jobs: list[Job] = []
         while len(jobs) < room and (record := tier.next(worker, now_ms)) is not None:
             if record.expired(now_ms):
-                self._settle_free(record, Outcome.TIMEOUT, TOO_LATE, tell=True)
+                self._settle_free(record, Outcome.TIMEOUT, TOO_LATE)
             else:
                 tier.start(record, worker, now_ms)
                 jobs.append(replace(record.job, attempt=record.attempt))
@@ -172,22 +173,19 @@ class MemoryBroker:
 
     def reap(self) -> int:
         now_ms = self._clock.now_ms()
-        for record in list(self._open.values()):
-            if record.expired(now_ms, DEADLINE_GRACE_MS):
-                self._tell_worker(record)
-                self._settle_free(record, Outcome.TIMEOUT, TOO_LATE, tell=True)
-            elif record.state is RequestState.LOST and now_ms - record.lost_ms >= DECIDE_MS:
-                record.attempt += 1
-                self._settle_free(record, Outcome.FAILED, WORKER_LOST)
         was_away = self._reaped_ms is None or now_ms - self._reaped_ms > self._lease_ms / 2
         self._reaped_ms = now_ms
-        lost = 0
-        for tier in self._tiers.values():
-            for worker in list(tier.workers.values()):
-                if was_away:
-                    worker.lease_until_ms = now_ms + self._lease_ms
-                elif worker.lease_until_ms <= now_ms:
-                    lost += self._lose(tier, worker, strikes=1)
+        workers = [(tier, worker) for tier in self._tiers.values() for worker in tier.workers.values()]
+        if was_away:  # no silence proves a loss: whoever was silent may not have been able to speak
+            for _, worker in workers:
+                worker.lease_until_ms = now_ms + self._lease_ms
+            return 0
+        lost = sum(self._lose(tier, worker, strikes=1) for tier, worker in workers if worker.lease_until_ms < now_ms)
+        for record in list(self._open.values()):
+            if record.state is RequestState.LOST and now_ms > record.lost_ms + DECIDE_MS:
+                self._settle_over_worker(record, Outcome.FAILED, WORKER_LOST)
+            elif record.expired(now_ms, DEADLINE_GRACE_MS):
+                self._settle_over_worker(record, Outcome.TIMEOUT, TOO_LATE)
         return lost
 
     def seed_credit(self, organisation: str, amount_nano: int) -> None:
@@ -196,15 +194,14 @@ class MemoryBroker:
             self._credit_nano[organisation] = amount_nano
 
     def set_generation(self, organisation: str, generation: int) -> None:
-        self._generations[organisation] = generation
+        self._generations[organisation] = max(generation, self._generations.get(organisation, generation))
 
     def generations(self, organisations: Sequence[str]) -> dict[str, int]:
         return {name: self._generations[name] for name in organisations if name in self._generations}
 
     def stats(self, tiers: Sequence[str]) -> QueueStats:
-        now_ms = self._clock.now_ms()
         return QueueStats(
-            tiers={name: _tier_stats(self._tiers[name], now_ms) for name in tiers},
+            tiers={name: _tier_stats(self._tiers[name], self._clock.now_ms()) for name in tiers},
             reservations_open=len(self._open),
             usage_backlog=len(self.usage),
             dead_letters=self._dead_letters,
@@ -217,7 +214,7 @@ class MemoryBroker:
         job = admission.job
         generation = self._generations.get(job.organisation)
         if generation is not None and generation != admission.generation:
-            return Refused(RefusedBy.STALE, Refusal("generation", "organisation", generation, 0, None))
+            return Refused(RefusedBy.STALE, Refusal("generation", "organisation", generation, 0, 0))
         if len(self.usage) > USAGE_BACKLOG_MAX:
             return Refused(RefusedBy.BACKLOG, Refusal("usage_backlog", "cell", USAGE_BACKLOG_MAX, 0, RETRY_MS_MIN))
         refused = self._queue_refused(admission)
@@ -234,7 +231,7 @@ class MemoryBroker:
 
     def _queue_refused(self, admission: Admission) -> Refused | None:
         tier = self._tiers[admission.job.tier]
-        wait_ms = tier.wait_ms() or 0
+        wait_ms = tier.wait_ms()
         retry_ms = max(RETRY_MS_MIN, wait_ms)
         if tier.queued >= tier.bounds.queue_jobs_max:
             return Refused(RefusedBy.QUEUE_FULL, Refusal("queue_jobs", "tier", tier.bounds.queue_jobs_max, 0, retry_ms))
@@ -244,12 +241,16 @@ class MemoryBroker:
             )
         return None
 
-    def _settle_free(self, record: Record, outcome: Outcome, error: str, *, tell: bool = False) -> None:
+    def _settle_over_worker(self, record: Record, outcome: Outcome, error: str) -> None:
+        """Whatever a worker still says is refused, and one that holds it is told to abort."""
+        self._tell_worker(record)
+        record.attempt += 1
+        self._settle_free(record, outcome, error)
+
+    def _settle_free(self, record: Record, outcome: Outcome, error: str) -> None:
         """Without a worker's word, and without charge."""
         end = End(record.request_id, record.attempt, finish_reasons=("error",), error=error)
         self._settle(record, outcome, end, decoded_tokens=0, first_token_ms=0)
-        if tell:
-            self.replies.send(record.job.submitter, [end])
 
     def _settle(self, record: Record, outcome: Outcome, end: End, decoded_tokens: int, first_token_ms: int) -> None:
         """Once per request: queue or worker, money, limits, usage event, record."""
@@ -281,8 +282,7 @@ class MemoryBroker:
             record.state, record.lost_ms = RequestState.LOST, self._clock.now_ms()
             record.strikes += strikes
             self.replies.send(record.job.submitter, [Lost(record.request_id, record.attempt)])
-        del tier.workers[worker.worker_id]
-        tier.bell.ring()
+        tier.sign_off(worker)
         return len(records)
 
     def _tell_worker(self, record: Record) -> None:
@@ -305,7 +305,7 @@ class MemoryBroker:
         if record.state is not RequestState.QUEUED:
             return Standing(record.state, record.attempt, record.end)
         tier = self._tiers[record.job.tier]
-        return Standing(record.state, record.attempt, None, tier.position(record), tier.wait_ms() or 0)
+        return Standing(record.state, record.attempt, None, tier.position(record), tier.wait_ms())
 
 
 def _cost(usage: Usage, price: Price) -> int:
@@ -320,7 +320,7 @@ def _cost(usage: Usage, price: Price) -> int:
 
 
 def _tier_stats(tier: TierQueue, now_ms: int) -> TierStats:
-    return TierStats(tier.queued, tier.running, len(tier.live_workers(now_ms)), tier.oldest_wait_ms(now_ms))
+    return TierStats(tier.queued, tier.running, len(tier.workers), tier.oldest_wait_ms(now_ms))
 
 
 def _usage_event(

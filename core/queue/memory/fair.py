@@ -4,7 +4,7 @@ Start-time fair queueing: a flow that was empty starts at the virtual time at wh
 remembered for as long as the process lives: there are no more of them than workspaces.
 """
 
-from collections import deque
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -15,7 +15,7 @@ from core.wire import BATCH, Job
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A queued job. `order`: the smaller the earlier; jobs that were put in front have negative ones."""
+    """A queued job. `order` is that of admission, so that a job that is run again comes before all that still wait."""
 
     order: int
     job: Job
@@ -29,14 +29,14 @@ class Waiting:
 class Workspace:
     name: str
     virtual: float = 0.0
-    interactive: deque[Waiting] = field(default_factory=deque)
-    batch: deque[Waiting] = field(default_factory=deque)
+    interactive: list[Waiting] = field(default_factory=list)
+    batch: list[Waiting] = field(default_factory=list)
 
     @property
     def queued(self) -> int:
         return len(self.interactive) + len(self.batch)
 
-    def band(self, job: Job) -> deque[Waiting]:
+    def band(self, job: Job) -> list[Waiting]:
         return self.batch if job.band == BATCH else self.interactive
 
     def head(self, now_ms: int, *, urgent: bool) -> Waiting | None:
@@ -70,25 +70,18 @@ class FairQueue:
     def __init__(self) -> None:
         self._organisations: dict[str, Organisation] = {}
         self._served = 0.0
-        self._last_order = 0
-        self._first_order = 0
 
     def organisation(self, name: str) -> Organisation:
         return self._organisations.setdefault(name, Organisation(name))
 
-    def push(self, job: Job, since_ms: int, *, front: bool) -> None:
+    def push(self, waiting: Waiting) -> None:
+        job = waiting.job
         organisation, workspace = self._flow(job)
         if organisation.queued == 0:
             organisation.virtual = max(organisation.virtual, self._served)
         if workspace.queued == 0:
             workspace.virtual = max(workspace.virtual, organisation.served)
-        band = workspace.band(job)
-        if front:
-            self._first_order -= 1
-            band.appendleft(Waiting(self._first_order, job, since_ms))
-        else:
-            self._last_order += 1
-            band.append(Waiting(self._last_order, job, since_ms))
+        insort(workspace.band(job), waiting, key=lambda each: each.order)
 
     def next(self, now_ms: int, allowed: Callable[[Organisation], bool]) -> Job | None:
         """The job whose turn it is, among the organisations that are allowed one; it stays in the queue."""
@@ -125,9 +118,8 @@ class FairQueue:
         return [each for each in self._organisations.values() if each.queued or each.running]
 
     def position(self, job: Job) -> int:
-        """How many jobs of its workspace come before it."""
-        workspace = self._flow(job)[1]
-        waiting = sorted((*workspace.interactive, *workspace.batch), key=lambda each: each.order)
+        """How many jobs of its workspace and band come before it."""
+        waiting = self._flow(job)[1].band(job)
         return next(index for index, each in enumerate(waiting) if each.job.request_id == job.request_id)
 
     def _flow(self, job: Job) -> tuple[Organisation, Workspace]:

@@ -19,6 +19,7 @@ class Record:
     cost_reserved_nano: int
     tokens_reserved: int
     admitted_ms: int
+    order: int
     state: RequestState = RequestState.QUEUED
     attempt: int = 1
     strikes: int = 0
@@ -41,7 +42,7 @@ class Record:
         self.job = replace(self.job, prompt_ids=(), emitted_ids=(), texts=())
 
 
-def new_record(admission: Admission, cost_reserved_nano: int, now_ms: int) -> Record:
+def new_record(admission: Admission, cost_reserved_nano: int, now_ms: int, order: int) -> Record:
     return Record(
         job=admission.job,
         key_id=admission.key_id,
@@ -50,6 +51,7 @@ def new_record(admission: Admission, cost_reserved_nano: int, now_ms: int) -> Re
         cost_reserved_nano=cost_reserved_nano,
         tokens_reserved=admission.job.prompt_tokens + admission.output_reserved,
         admitted_ms=now_ms,
+        order=order,
     )
 
 

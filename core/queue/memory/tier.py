@@ -1,17 +1,16 @@
 """The queue and the workers of one tier: who gets the next job."""
 
-import math
 from collections import deque
 from dataclasses import dataclass, field
 
 from core.queue.base import SOLO_STRIKES, RequestState, TierBounds
 from core.queue.memory.bell import Bell
-from core.queue.memory.fair import FairQueue, Organisation
+from core.queue.memory.fair import FairQueue, Organisation, Waiting
 from core.queue.memory.record import Record
 from core.wire import Usage
 
 RESERVE_SLOTS_MIN = 4
-RATE_SMOOTHING = 8  # a new sample counts for an eighth
+SPEED_KEPT, SPEED_LEARNT = 0.9, 0.1  # a new sample counts for a tenth
 
 
 @dataclass(slots=True)
@@ -27,9 +26,6 @@ class Worker:
     told: set[str] = field(default_factory=set)
     nudged: bool = False
 
-    def runs_alone(self) -> bool:
-        return any(record.strikes >= SOLO_STRIKES for record in self.held.values())
-
     def cancelled(self) -> tuple[str, ...]:
         bounded = {name for name, record in self.held.items() if record.completion_tokens_max is not None}
         return tuple(sorted(bounded | self.told))
@@ -43,9 +39,9 @@ class TierQueue:
         self._queued: dict[str, Record] = {}
         self._fair = FairQueue()
         self._solo: deque[Record] = deque()
-        self._set_aside = ""  # the worker that gets no other job until it has run the waiting solo job
+        self._set_aside = ""  # the worker that gets no other job until it has run one from _solo
         self._running = 0
-        self._rate: float | None = None  # units of cost a second
+        self._speed: float | None = None  # units of cost a millisecond, in one slot
 
     @property
     def queued(self) -> int:
@@ -55,18 +51,17 @@ class TierQueue:
     def running(self) -> int:
         return self._running
 
-    def live_workers(self, now_ms: int) -> list[Worker]:
-        return [worker for worker in self.workers.values() if worker.lease_until_ms > now_ms]
+    @property
+    def slots(self) -> int:
+        return sum(worker.slots for worker in self.workers.values())
 
     def oldest_wait_ms(self, now_ms: int) -> int:
         return max((now_ms - record.admitted_ms for record in self._queued.values()), default=0)
 
-    def wait_ms(self) -> int | None:
-        """How long a job that comes now waits, by the measured rate; None before anything was measured."""
-        if self._rate is None:
-            return None
-        cost = sum(record.job.cost_expected for record in self._queued.values())
-        return math.ceil(cost * 1000 / self._rate)
+    def wait_ms(self) -> int:
+        """How long a job that comes now waits, by the measured rate; 0 while nothing is known."""
+        rate = (self._speed or 0) * self.slots
+        return int(sum(record.job.cost_expected for record in self._queued.values()) / rate) if rate > 0 else 0
 
     def position(self, record: Record) -> int:
         return 0 if record in self._solo else self._fair.position(record.job)
@@ -74,13 +69,13 @@ class TierQueue:
     def set_weight(self, organisation: str, weight: int) -> None:
         self._fair.organisation(organisation).weight = weight
 
-    def push(self, record: Record, *, front: bool = False) -> None:
+    def push(self, record: Record) -> None:
         record.state = RequestState.QUEUED
         self._queued[record.request_id] = record
         if record.strikes >= SOLO_STRIKES:
             self._solo.append(record)
         else:
-            self._fair.push(record.job, record.admitted_ms, front=front)
+            self._fair.push(Waiting(record.order, record.job, record.admitted_ms))
         self.bell.ring()
 
     def remove(self, record: Record) -> None:
@@ -92,17 +87,15 @@ class TierQueue:
 
     def next(self, worker: Worker, now_ms: int) -> Record | None:
         """The record whose turn it is on this worker; it stays queued."""
-        if worker.runs_alone():
-            return None
-        if not self._solo:
-            self._set_aside = ""
-        elif not worker.held:
-            return self._solo[0]
-        elif self._set_aside not in {each.worker_id for each in self.live_workers(now_ms)}:
+        if self._solo and not self._set_aside:
             self._set_aside = worker.worker_id
-        if worker.worker_id == self._set_aside:
-            return None
-        job = self._fair.next(now_ms, lambda organisation: self._has_share(organisation, now_ms))
+        if self._set_aside == worker.worker_id:
+            if worker.held:
+                return None
+            if self._solo:
+                return self._solo[0]
+            self._set_aside = ""
+        job = self._fair.next(now_ms, self._has_share)
         return None if job is None else self._queued[job.request_id]
 
     def start(self, record: Record, worker: Worker, now_ms: int) -> None:
@@ -116,22 +109,28 @@ class TierQueue:
     def stop(self, record: Record) -> None:
         """The record runs no more: finished, lost, or taken from its worker."""
         self.workers[record.worker_id].held.pop(record.request_id)
+        if record.strikes >= SOLO_STRIKES:
+            self._set_aside = ""
         self._running -= 1
         self._fair.organisation(record.job.organisation).running -= 1
         self.bell.ring()
 
+    def sign_off(self, worker: Worker) -> None:
+        del self.workers[worker.worker_id]
+        if self._set_aside == worker.worker_id:
+            self._set_aside = ""
+        self.bell.ring()
+
     def measure(self, record: Record, counted: Usage, now_ms: int) -> None:
-        """A running record is about to be settled and cost so much. The rate is that of all that run beside it."""
+        """A running record is about to be settled and cost so much: the fair order and the speed learn from it."""
         cost = counted.prompt_tokens - counted.cached_tokens + counted.completion_tokens
         self._fair.correct(record.job, cost)
-        sample = cost * 1000 * self._running / max(1, now_ms - record.taken_ms)
-        if sample > 0:
-            self._rate = sample if self._rate is None else self._rate + (sample - self._rate) / RATE_SMOOTHING
+        speed = cost / max(1, now_ms - record.taken_ms)
+        self._speed = speed if self._speed is None else self._speed * SPEED_KEPT + speed * SPEED_LEARNT
 
-    def _has_share(self, organisation: Organisation, now_ms: int) -> bool:
+    def _has_share(self, organisation: Organisation) -> bool:
         """The last part of the slots is only for those below their share, one newcomer counted in."""
-        slots = sum(worker.slots for worker in self.live_workers(now_ms))
-        if slots < RESERVE_SLOTS_MIN or self._running < (1 - self.bounds.pool_reserve) * slots:
+        if self.slots < RESERVE_SLOTS_MIN or self._running < (1 - self.bounds.pool_reserve) * self.slots:
             return True
         weights = 1 + sum(each.weight for each in self._fair.active())
-        return organisation.running * weights < slots * organisation.weight
+        return organisation.running * weights < self.slots * organisation.weight

@@ -1,0 +1,236 @@
+"""One cell as a contract test sees it: both sides, the keeper, the usage source, and a clock that stands still."""
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+from redis.asyncio import Redis
+
+from core.clock import ManualClock
+from core.meter.usage import UsageEvent, UsageSource
+from core.meter.usage_redis import RedisUsageSource
+from core.queue.base import (
+    Admission,
+    Admitted,
+    Finish,
+    Outcome,
+    Price,
+    QueueKeeper,
+    QueueSettings,
+    Refused,
+    RefusedBy,
+    Rule,
+    RuleKind,
+    Settlement,
+    SubmitterQueue,
+    TierBounds,
+    WorkerQueue,
+    WorkerSlot,
+)
+from core.queue.memory import (
+    MemoryBroker,
+    MemoryQueueKeeper,
+    MemorySubmitterQueue,
+    MemoryUsageSource,
+    MemoryWorkerQueue,
+)
+from core.queue.redis import RedisQueueKeeper, RedisSubmitterQueue, RedisWorkerQueue
+from core.wire import CHAT, INTERACTIVE, End, Job, Sampling, Usage
+
+LEASE_MS = 6_000
+REAP_EVERY_MS = 1_000
+RICH_NANO = 10**15
+NANO_PER_TOKEN = Price(version="p1", input_nano=1_000, cached_nano=100, output_nano=2_000)
+NO_TIME = 10**9  # ms: a caller who would wait for ever
+UNPAYABLE = {"price": Price("probe", 10**6, 10**6, 10**6), "output_reserved": 0}
+UNPAYABLE_TOKENS = 2**52 // 1_000 + 1  # a little above the largest credit there can be
+FAR = 800_000  # ms until a job's deadline
+SETTINGS = QueueSettings(
+    cell="c0",
+    lease_ms=LEASE_MS,
+    tiers={
+        "tiny": TierBounds(queue_jobs_max=2_000, pool_reserve=0.25),
+        "open": TierBounds(queue_jobs_max=2_000, pool_reserve=0.0),
+        "short": TierBounds(queue_jobs_max=3, pool_reserve=0.0),
+    },
+)
+
+
+@dataclass
+class World:
+    """`gateway` is the submitter g1, its stream open. `forget(ms)` lets that much time pass also for what the
+    implementation keeps by its own clock (Redis: key expiry).
+    """
+
+    clock: ManualClock
+    gateway: SubmitterQueue
+    workers: WorkerQueue
+    keeper: QueueKeeper
+    usage: UsageSource
+    new_usage_source: Callable[[], UsageSource]
+    new_submitter: Callable[[str], Awaitable[SubmitterQueue]]
+    age_keys: Callable[[int], Awaitable[None]]
+    numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    async def forget(self, ms: int) -> None:
+        self.clock.advance(ms)
+        await self.age_keys(ms)
+
+    def job(self, organisation: str = "acme", **changes: object) -> Job:
+        """10 prompt tokens, up to 10 more."""
+        number = next(self.numbers)
+        plain = Job(
+            request_id=f"c0{number:030x}",
+            submitter="g1",
+            organisation=organisation,
+            workspace=f"{organisation}-main",
+            tier="tiny",
+            kind=CHAT,
+            deadline_ms=self.clock.now_ms() + FAR,
+            prompt_tokens=10,
+            cost_expected=20,
+            band=INTERACTIVE,
+            prompt_ids=tuple(range(10)),
+            sampling=Sampling(max_tokens=10),
+        )
+        return replace(plain, **changes)
+
+    def admission(self, job: Job, **changes: object) -> Admission:
+        plain = Admission(
+            job=job,
+            key_id="key1",
+            generation=1,
+            price=NANO_PER_TOKEN,
+            rules=(),
+            output_reserved=10,
+            weight=1,
+            queue_wait_ms_max=NO_TIME,
+        )
+        return replace(plain, **changes)
+
+    async def try_admit(self, job: Job, **changes: object) -> Admitted | Refused:
+        return await self.gateway.admit(self.admission(job, **changes))
+
+    async def admit(self, organisation: str = "acme", *, weight: int = 1, **changes: object) -> Job:
+        """A job that must be admitted; its organisation gets credit if it has none."""
+        job = self.job(organisation, **changes)
+        await self.keeper.seed_credit(organisation, RICH_NANO)
+        answer = await self.try_admit(job, weight=weight)
+        assert isinstance(answer, Admitted), answer
+        return job
+
+    async def take(self, slot: WorkerSlot, room: int = 1) -> list[Job]:
+        return await self.workers.take(slot, room, 0)
+
+    async def finish(
+        self, slot: WorkerSlot, job: Job, usage: Usage | None = None, outcome: Outcome = Outcome.FINISHED
+    ) -> Settlement:
+        counted = Usage(job.prompt_tokens, 5) if usage is None else usage
+        end = End(job.request_id, job.attempt, ("stop",), counted)
+        (settlement,) = await self.workers.finish([Finish(end, slot.worker_id, outcome, first_token_ms=7)])
+        return settlement
+
+    async def pass_time(self, ms: int, *alive: WorkerSlot) -> int:
+        """The reaper runs every second, as in production, and the workers named renew. Answers the losses."""
+        lost = 0
+        for step_ms in (*([REAP_EVERY_MS] * (ms // REAP_EVERY_MS)), ms % REAP_EVERY_MS):
+            self.clock.advance(step_ms)
+            for slot in alive:
+                assert (await self.workers.renew(slot)).held
+            lost += await self.keeper.reap()
+        return lost
+
+    async def lose(self, *alive: WorkerSlot) -> int:
+        """Every worker that is not named falls silent for longer than a lease."""
+        await self.keeper.reap()
+        return await self.pass_time(LEASE_MS + REAP_EVERY_MS, *alive)
+
+    async def open_reservations(self) -> int:
+        return (await self.keeper.stats(list(SETTINGS.tiers))).reservations_open
+
+    async def credit(self, organisation: str = "acme") -> int:
+        """What is left, told by the refusal of something that nobody can pay."""
+        answer = await self.try_admit(self.job(organisation, prompt_tokens=UNPAYABLE_TOKENS), **UNPAYABLE)
+        assert isinstance(answer, Refused), answer
+        assert answer.by is RefusedBy.CREDIT
+        return answer.refusal.remaining
+
+    async def open_in_scope(self, rule: Rule, organisation: str = "acme") -> int:
+        """How many open records a concurrency rule counts: the smallest limit that would let one more pass."""
+        assert rule.kind is RuleKind.CONCURRENCY
+        for limit in range(1, 1_000):
+            job = self.job(organisation, prompt_tokens=UNPAYABLE_TOKENS)
+            answer = await self.try_admit(job, rules=(replace(rule, limit=limit),), **UNPAYABLE)
+            assert isinstance(answer, Refused)
+            if answer.by is RefusedBy.CREDIT:
+                return limit - 1
+        raise AssertionError("more than a test has")
+
+    async def usage_events(self) -> list[UsageEvent]:
+        """Everything that is new, acknowledged."""
+        out: list[UsageEvent] = []
+        while batch := await self.usage.read(100, 0):
+            await self.usage.acknowledge([event_id for event_id, _ in batch])
+            out += [event for _, event in batch]
+        return out
+
+
+@contextlib.asynccontextmanager
+async def memory_world() -> AsyncIterator[World]:
+    clock = ManualClock()
+    broker = MemoryBroker(SETTINGS, clock)
+
+    async def new_submitter(name: str) -> SubmitterQueue:
+        submitter = MemorySubmitterQueue(broker, name)
+        await submitter.open()
+        return submitter
+
+    async def age_keys(ms: int) -> None:
+        """The broker knows no other clock."""
+
+    yield World(
+        clock=clock,
+        gateway=await new_submitter("g1"),
+        workers=MemoryWorkerQueue(broker),
+        keeper=MemoryQueueKeeper(broker),
+        usage=MemoryUsageSource(broker),
+        new_usage_source=lambda: MemoryUsageSource(broker),
+        new_submitter=new_submitter,
+        age_keys=age_keys,
+    )
+
+
+@contextlib.asynccontextmanager
+async def redis_world(socket: str) -> AsyncIterator[World]:
+    clock = ManualClock()
+    async with Redis(unix_socket_path=socket) as client, contextlib.AsyncExitStack() as stack:
+        await client.flushall()
+
+        async def new_submitter(name: str) -> SubmitterQueue:
+            submitter = RedisSubmitterQueue(client, SETTINGS, name, clock)
+            stack.push_async_callback(submitter.close)
+            await submitter.open()
+            return submitter
+
+        async def age_keys(ms: int) -> None:
+            async for key in client.scan_iter(count=1_000):
+                left_ms = await client.pttl(key)
+                if left_ms > 0:
+                    await client.pexpire(key, left_ms - ms)  # at once, if that is in the past
+
+        workers, keeper = RedisWorkerQueue(client, SETTINGS, clock), RedisQueueKeeper(client, SETTINGS, clock)
+        stack.push_async_callback(keeper.close)
+        yield World(
+            clock=clock,
+            gateway=await new_submitter("g1"),
+            workers=workers,
+            keeper=keeper,
+            usage=RedisUsageSource(client, SETTINGS.cell, "collector-1"),
+            new_usage_source=lambda: RedisUsageSource(client, SETTINGS.cell, "collector-1"),
+            new_submitter=new_submitter,
+            age_keys=age_keys,
+        )
+
+
+WorldMaker = Callable[[], contextlib.AbstractAsyncContextManager[World]]
