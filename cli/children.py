@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cli.home import Home
@@ -12,7 +12,8 @@ from core.catalog import Catalog
 from core.settings import PlatformSettings
 
 COLLECTOR_STAGE, MODELS_STAGE, GATEWAY_STAGE = 1, 2, 3
-DRAIN_S = 45.0  # above the processes' own bounds, which end them in order
+DRAIN_S = 30.0  # workers have nothing left to drain once the gateways are gone
+CLOSE_S = 15.0  # on top of a gateway's own drain_s, which ends it in order
 DEMO = "demo:"
 
 
@@ -23,6 +24,15 @@ class Backends:
     redis_url: str
     database_url: str | None
     config: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Gateways:
+    """How many share the listening socket, and how long each may drain."""
+
+    count: int
+    listen_fd: int
+    drain_s: float
 
 
 def environment_of(
@@ -63,13 +73,12 @@ def demo_names_missing(catalog: Catalog, home: Home) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if not (home.models / name).exists()]
 
 
-def process_table(
-    home: Home, catalog: Catalog, env: Mapping[str, str], gateways: int, listen_fd: int
-) -> list[ProcessSpec]:
+def process_table(home: Home, catalog: Catalog, env: Mapping[str, str], gateways: Gateways) -> list[ProcessSpec]:
     """In the order of their start. A pool without tiers has no process."""
     chat = [tier for tier in catalog.tiers if tier.kind == "chat"]
     embed = [tier for tier in catalog.tiers if tier.kind == "embed"]
-    names = ["gateway"] if gateways == 1 else [f"gateway-{number}" for number in range(1, gateways + 1)]
+    count = gateways.count
+    names = ["gateway"] if count == 1 else [f"gateway-{number}" for number in range(1, count + 1)]
     table = [_spec(home, "collector", ProcessName.COLLECTOR, COLLECTOR_STAGE, env, threads=1)]
     if chat:
         threads = max(tier.threads for tier in chat)
@@ -77,24 +86,14 @@ def process_table(
     if embed:
         threads = max(tier.threads for tier in embed)
         table.append(_spec(home, "embed", ProcessName.EMBED, MODELS_STAGE, env, threads=threads))
-    listen = {**env, "TRAMONTANE_LISTEN_FD": str(listen_fd)}
-    table += [
-        _spec(home, name, ProcessName.GATEWAY, GATEWAY_STAGE, listen, threads=1, pass_fds=(listen_fd,))
-        for name in names
-    ]
+    listen = {**env, "TRAMONTANE_LISTEN_FD": str(gateways.listen_fd)}
+    for name in names:
+        spec = _spec(home, name, ProcessName.GATEWAY, GATEWAY_STAGE, listen, threads=1)
+        table.append(replace(spec, pass_fds=(gateways.listen_fd,), drain_s=gateways.drain_s + CLOSE_S))
     return table
 
 
-def _spec(
-    home: Home,
-    name: str,
-    runs: ProcessName,
-    stage: int,
-    env: Mapping[str, str],
-    *,
-    threads: int,
-    pass_fds: tuple[int, ...] = (),
-) -> ProcessSpec:
+def _spec(home: Home, name: str, runs: ProcessName, stage: int, env: Mapping[str, str], *, threads: int) -> ProcessSpec:
     beat = home.beat(name)
     return ProcessSpec(
         name=name,
@@ -104,5 +103,4 @@ def _spec(
         stage=stage,
         drain_s=DRAIN_S,
         beat=beat,
-        pass_fds=pass_fds,
     )

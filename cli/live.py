@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.multiprocess import mark_process_dead
+from redis.exceptions import RedisError
 
-from cli.children import Backends, demo_names_missing, environment_of, process_table
+from cli.catch_up import CONSUMER, caught_up
+from cli.children import COLLECTOR_STAGE, Backends, Gateways, demo_names_missing, environment_of, process_table
 from cli.database import database_name, first_key, prepare_database
 from cli.health import ready_url, wait_for_ready
 from cli.home import Home, empty_metrics
@@ -24,17 +26,23 @@ from core.clock import Clock
 from core.errors import SetupError
 from core.ids import IdSource
 from core.installation import config_path
+from core.meter.usage_redis import RedisUsageSource
+from core.redis import connect
 from gateway.accounts.settings import AccountSettings
 
 START_S_MAX = 600.0
+COLLECT_S_MAX = 10.0
 OWN_NAME = "supervisor"
 
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
+    """`drain_s`: what gateways give to open requests after SIGTERM."""
+
     host: str
     port: int
     gateways: int
+    drain_s: float
     detached: bool
 
 
@@ -77,6 +85,20 @@ class Books:
     def redis_is(self, url: str) -> None:
         self._redis_url = url
         self._write()
+
+    async def before_stage(self, stage: int) -> None:
+        """Give the collector a moment for what was settled last: after the end, `usage` reads SQL only."""
+        if stage != COLLECTOR_STAGE:
+            return
+        client = connect(self._redis_url, COLLECT_S_MAX)
+        try:
+            source = RedisUsageSource(client, self._context.settings.cell, CONSUMER)
+            if not await caught_up(source, self._context.clock, COLLECT_S_MAX):
+                self._context.progress.warn("Some usage is not in SQL yet; the next start collects it.")
+        except RedisError as error:
+            self._context.progress.warn(f"Redis does not answer any more ({error}).")
+        finally:
+            await client.aclose()
 
     def changed(self, processes: Sequence[tuple[str, int]]) -> None:
         self._processes = processes
@@ -124,7 +146,7 @@ async def live(context: Context) -> bool:
     finally:
         await _cancelled(start)
         await _cancelled(stopped)
-        await supervisor.stop(context.progress.note)
+        await supervisor.stop(context.progress.note, books.before_stage)
     context.progress.done("Stopped", "")
     return not start.cancelled()
 
@@ -161,7 +183,8 @@ async def _start(context: Context, supervisor: Supervisor, books: Books) -> Summ
         progress.begin("Making demo checkpoints")
         await make_standins(home, missing, env, progress.note)
         progress.done("Demo weights", ", ".join(missing))
-    table = process_table(home, catalog, env, context.options.gateways, context.listener.fileno())
+    gateways = Gateways(context.options.gateways, context.listener.fileno(), context.options.drain_s)
+    table = process_table(home, catalog, env, gateways)
     progress.begin("Starting")
     await supervisor.start(table)
     serves = _serves(catalog)

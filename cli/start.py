@@ -19,6 +19,7 @@ from core.ids import SystemIds
 from core.installation import catalog_for
 from core.settings import environment, read_settings
 from gateway.accounts.settings import AccountSettings
+from gateway.settings import GatewaySettings
 
 INTERRUPTED = 130
 SUPERVISOR = "supervisor"
@@ -86,7 +87,13 @@ def start_detached(options: StartOptions) -> int:
 
 def _up(options: StartOptions, progress: Progress) -> int:
     clock = SystemClock()
-    how = UpOptions(host=options.host, port=options.port, gateways=options.gateways, detached=options.detached)
+    how = UpOptions(
+        host=options.host,
+        port=options.port,
+        gateways=options.gateways,
+        drain_s=read_settings(GatewaySettings).drain_s,
+        detached=options.detached,
+    )
     ready = up(_settings(options), how, environment(), progress, clock, SystemIds(clock))
     return 0 if ready else INTERRUPTED
 

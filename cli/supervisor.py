@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cli.process import ChildFailedError, ProcessSpec, bound_log, end, ending, log_tail, signal_group, spawn
@@ -15,6 +15,9 @@ STEADY_S = 10.0
 LOOK_S = 1.0
 READY_LOOK_S = 0.05
 SILENT_LOOKS_MAX = 30
+
+
+async def _nothing(_stage: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -112,12 +115,15 @@ class Supervisor:
             child.silent_looks = 0
             signal_group(child.process.pid, signal.SIGKILL, whole=True)
 
-    async def stop(self, note: Callable[[str], None]) -> None:
-        """The highest stage first, each within its drain_s; `hurry` cuts the rest short."""
+    async def stop(self, note: Callable[[str], None], before: Callable[[int], Awaitable[None]] = _nothing) -> None:
+        """The highest stage first, each within its drain_s; `hurry` cuts the rest short. `before` is awaited with the
+        number of each stage that is about to end.
+        """
         self._phase.stopping.set()
         for stage in sorted({child.spec.stage for child in self._children.values()}, reverse=True):
             children = [child for child in self._children.values() if child.spec.stage == stage]
             note(", ".join(child.spec.name for child in children))
+            await before(stage)
             await asyncio.gather(*(end(child.process, child.spec.drain_s, self._phase.hurry) for child in children))
             await asyncio.gather(*(child.task for child in children if child.task is not None))
 

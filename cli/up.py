@@ -39,7 +39,8 @@ def up(
         raise SetupError(f"Tramontane already runs on {home.root}{where}; stop it with `tramontane down`.")
     try:
         with listen(options.host, options.port) as listener:
-            progress.done("Configuration", f"{len(catalog.tiers)} tiers from {config_path(settings)}")
+            count = len(catalog.tiers)
+            progress.done("Configuration", f"{count} tier{'s' * (count > 1)} from {config_path(settings)}")
             settings = settings.model_copy(update={"home": home.root})
             context = Context(home, catalog, settings, options, listener, inherited, progress, clock, ids)
             return asyncio.run(live(context))

@@ -10,22 +10,21 @@ from rich.console import Console
 from rich.table import Table
 
 from billing.usage import UsageRow, usage_rows
+from cli.catch_up import CONSUMER, caught_up
 from cli.database import opened
 from cli.installation import Installation, find_installation, redis_of
-from core.clock import Clock, SystemClock
+from core.clock import SystemClock
 from core.errors import SetupError
 from core.meter.usage_redis import RedisUsageSource
 
-CONSUMER = "command-line"  # names nobody: it only looks
 CATCH_UP_S_MAX = 30.0
-LOOK_S = 0.05
 
 
 def usage(*, as_json: bool, since: str | None) -> None:
     since_ms = 0 if since is None else parse_time_ms(since)
     installation = find_installation()
     if installation.redis_url is not None:  # else nothing runs, and the collector took in everything at its end
-        asyncio.run(caught_up(installation, SystemClock()))
+        asyncio.run(_wait_for_collector(installation))
     with opened(installation.settings) as database, database.reading() as session:
         rows = usage_rows(session, since_ms)
     if as_json:
@@ -45,17 +44,12 @@ def parse_time_ms(text: str) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-async def caught_up(installation: Installation, clock: Clock) -> None:
-    """Wait until the collector has taken in every request settled before now. Raises SetupError."""
-    until_s = clock.monotonic_s() + CATCH_UP_S_MAX
+async def _wait_for_collector(installation: Installation) -> None:
     async with redis_of(installation) as client:
         source = RedisUsageSource(client, installation.settings.cell, CONSUMER)
-        newest = await source.newest()
-        while newest is not None and not await source.taken_in(newest):
-            if clock.monotonic_s() > until_s:
-                waiting = await source.backlog()
-                raise SetupError(f"The collector is behind by {waiting} requests after {CATCH_UP_S_MAX:.0f} s.")
-            await asyncio.sleep(LOOK_S)
+        if not await caught_up(source, SystemClock(), CATCH_UP_S_MAX):
+            waiting = await source.backlog()
+            raise SetupError(f"The collector is behind by {waiting} requests after {CATCH_UP_S_MAX:.0f} s.")
 
 
 def _table(rows: list[UsageRow]) -> Table:

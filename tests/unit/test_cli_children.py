@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.children import Backends, demo_names_missing, environment_of, process_table
+from cli.children import Backends, Gateways, demo_names_missing, environment_of, process_table
 from cli.home import Home
 from cli.run import MODULES, ProcessName
 from core.catalog import read_catalog
@@ -28,13 +28,13 @@ def env_of(home: Home, catalog=CATALOG, backends=BACKENDS, **settings) -> dict[s
     ],
 )
 def test_a_pool_without_tiers_has_no_process(tmp_path, tiers, gateways, names):
-    table = process_table(Home(tmp_path), CATALOG.only(frozenset(tiers)), {}, gateways, 7)
+    table = process_table(Home(tmp_path), CATALOG.only(frozenset(tiers)), {}, Gateways(gateways, 7, 5.0))
     assert [spec.name for spec in table] == names
     assert [spec.stage for spec in table] == sorted(spec.stage for spec in table)
 
 
 def test_only_gateways_get_the_socket_and_each_has_its_own_beat(tmp_path):
-    table = process_table(Home(tmp_path), CATALOG, {}, 2, 7)
+    table = process_table(Home(tmp_path), CATALOG, {}, Gateways(2, 7, 5.0))
     with_socket = {spec.name for spec in table if spec.pass_fds == (7,) and spec.env["TRAMONTANE_LISTEN_FD"] == "7"}
     assert with_socket == {"gateway-1", "gateway-2"}
     assert len({spec.env["TRAMONTANE_HEARTBEAT_FILE"] for spec in table}) == len(table)
