@@ -56,6 +56,11 @@ class Mailbox:
         self._text_chars = 0
         return deltas
 
+    @property
+    def received(self) -> int:
+        """Tokens of all choices, read or not, since the last clear."""
+        return sum(self._following.values())
+
     def clear(self) -> None:
         """Forget everything: the next attempt begins anew."""
         self._following.clear()

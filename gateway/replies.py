@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from core.wire import Usage
 
 
+class ClientLeft(Exception):  # noqa: N818 - not an error: there is just nobody to answer any more
+    """Folding ended because the conversation was abandoned."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """Text to pass on, never empty, and how many tokens it took."""

@@ -16,7 +16,8 @@ class Bell:
         event = asyncio.Event()
         self._waiting.add(event)
         try:
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for of 3.11 loses a cancellation that meets the ring
+                await event.wait()
         except TimeoutError:
             pass  # the caller looks again either way
         finally:
