@@ -100,7 +100,7 @@ class WorkProcess:
             await asyncio.wait([beating])
 
     async def _load(self) -> bool:
-        """False if it was stopped meanwhile; loading then goes on in its thread."""
+        """False if it was stopped meanwhile; loading may then go on in its thread."""
         loading = asyncio.create_task(self._load_all())
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -109,7 +109,7 @@ class WorkProcess:
             loading.cancel()
             return False
         loading.result()
-        return True
+        return not self._stopping.is_set()
 
     async def _load_all(self) -> None:
         around = self._around
