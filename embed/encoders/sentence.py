@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers.utils import logging as transformers_logging
 
 from core.catalog import Tier
 from core.errors import SetupError
@@ -33,6 +34,7 @@ class SentenceEncoder:
     def load(self) -> None:
         tier = self._tier
         torch.set_num_threads(tier.threads)
+        transformers_logging.disable_progress_bar()  # it would draw between the lines of the log
         try:
             model = SentenceTransformer(
                 str(self._weights),
