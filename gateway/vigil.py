@@ -69,13 +69,16 @@ class Vigil:
         return self._limit()[1]
 
     def due_s(self) -> float:
+        """When to look again, if nothing is heard before."""
         settings = self._settings
         if self._settled_s is not None:
             return self._settled_s + settings.settle_grace_ms / MS_PER_S
+        if self.held():
+            return self._hold_s
         since_s, limit_s = self._limit()
         ask_s = max(self._heard_s, self._asked_s) + settings.lease_ms / MS_PER_S
         tell_s = self._told_s + settings.keepalive_ms / MS_PER_S
-        return max(min(ask_s, tell_s, since_s + limit_s), self._hold_s)
+        return min(ask_s, tell_s, since_s + limit_s)
 
     def _limit(self) -> tuple[float, float]:
         settings = self._settings
