@@ -1,6 +1,7 @@
 """Usage events out of the cell's stream, by a consumer group: read, written to SQL, then acknowledged and deleted."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import msgpack
 from redis.asyncio import Redis
@@ -12,6 +13,7 @@ from core.redis import BLOCK_S_MAX, stream_entries
 
 GROUP = "collector"
 CLAIM_IDLE_MS = 30_000
+FIELDS = len(fields(UsageEvent))
 
 
 class RedisUsageSource:
@@ -74,5 +76,5 @@ class RedisUsageSource:
 
 
 def _event(entry_id: bytes, raw: dict[bytes, bytes]) -> tuple[str, UsageEvent]:
-    """One msgpack array in the order of UsageEvent's fields: see scripts/settle.lua."""
-    return entry_id.decode(), UsageEvent(*msgpack.unpackb(raw[b"u"]))
+    """One msgpack array in the order of UsageEvent's fields: see scripts/settle.lua. A later release may append some."""
+    return entry_id.decode(), UsageEvent(*msgpack.unpackb(raw[b"u"])[:FIELDS])

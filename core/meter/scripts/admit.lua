@@ -7,7 +7,7 @@ local USAGE_BACKLOG_MAX = 200000
 local SUB_MS, SUBS = 5000, 12
 
 local generation = call('HGET', base .. 'gen', org)
-if generation and tonumber(generation) ~= meta.gen then
+if generation and tonumber(generation) > meta.gen then
   return {0, 'stale', 'generation', 'organisation', tonumber(generation), 0, 0}
 end
 if call('XLEN', base .. 'usage') > USAGE_BACKLOG_MAX then
