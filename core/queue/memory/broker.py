@@ -213,7 +213,7 @@ class MemoryBroker:
         """The first check that fails, in the order of docs/queue.md; changes nothing."""
         job = admission.job
         generation = self._generations.get(job.organisation)
-        if generation is not None and generation != admission.generation:
+        if generation is not None and generation > admission.generation:
             return Refused(RefusedBy.STALE, Refusal("generation", "organisation", generation, 0, 0))
         if len(self.usage) > USAGE_BACKLOG_MAX:
             return Refused(RefusedBy.BACKLOG, Refusal("usage_backlog", "cell", USAGE_BACKLOG_MAX, 0, RETRY_MS_MIN))

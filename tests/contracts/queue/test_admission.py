@@ -3,9 +3,17 @@
 import asyncio
 from dataclasses import replace
 
-import pytest
-
-from core.queue.base import Admitted, Price, Refused, RefusedBy, RequestState, Rule, RuleKind, WorkerSlot
+from core.queue.base import (
+    USAGE_BACKLOG_MAX,
+    Admitted,
+    Price,
+    Refused,
+    RefusedBy,
+    RequestState,
+    Rule,
+    RuleKind,
+    WorkerSlot,
+)
 from core.wire import Usage
 from tests.contracts.queue.world import NANO_PER_TOKEN, RICH_NANO, World
 
@@ -67,15 +75,28 @@ async def test_the_first_check_that_fails_refuses_and_nothing_changes(world: Wor
     assert answer.rules[0].remaining == 40
 
 
-@pytest.mark.parametrize("set_to", [6, 8])
-async def test_another_generation_is_stale(world: World, set_to: int):
+async def test_an_older_generation_is_stale_a_newer_one_is_welcome(world: World):
     await world.keeper.seed_credit("acme", 1_000)
-    assert isinstance(await world.try_admit(world.job(), generation=7), Admitted), "none is set yet"
-    await world.keeper.set_generation("acme", set_to)
-    answer = await world.try_admit(world.job(), generation=7)
+    assert isinstance(await world.try_admit(world.job(), generation=1), Admitted), "none is set yet"
+    for rising in (7, 6):
+        await world.keeper.set_generation("acme", rising)
+        assert await world.keeper.generations(["acme", "other"]) == {"acme": 7}
+    answer = await world.try_admit(world.job(), generation=6)
     assert isinstance(answer, Refused)
     assert answer.by is RefusedBy.STALE
-    assert await world.keeper.generations(["acme", "other"]) == {"acme": set_to}
+    for welcome in (7, 8):
+        assert isinstance(await world.try_admit(world.job(), generation=welcome), Admitted)
+
+
+async def test_usage_that_nobody_collects_refuses_rather_than_getting_lost(world: World):
+    await world.keeper.seed_credit("acme", 1_000)
+    await world.fill_usage(USAGE_BACKLOG_MAX)
+    assert isinstance(await world.try_admit(world.job()), Admitted)
+    await world.fill_usage(1)
+    answer = await world.try_admit(world.job())
+    assert isinstance(answer, Refused)
+    assert (answer.by, answer.refusal.rule) == (RefusedBy.BACKLOG, "usage_backlog")
+    assert answer.refusal.retry_after_ms is not None
 
 
 async def test_a_full_queue_refuses_until_a_job_leaves_it(world: World):

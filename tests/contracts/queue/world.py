@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from redis.asyncio import Redis
 
 from core.clock import ManualClock
+from core.meter.keys import cell_key
 from core.meter.usage import UsageEvent, UsageSource
 from core.meter.usage_redis import RedisUsageSource
 from core.queue.base import (
@@ -42,6 +43,8 @@ LEASE_MS = 6_000
 REAP_EVERY_MS = 1_000
 RICH_NANO = 10**15
 NANO_PER_TOKEN = Price(version="p1", input_nano=1_000, cached_nano=100, output_nano=2_000)
+FILLER = UsageEvent("", "", "", "", "", "", "", 1, False, 0, 0, 0, 0, 0, "", 0, 0, 0, 0)
+FILL = "for _ = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'u', '') end"
 NO_TIME = 10**9  # ms: a caller who would wait for ever
 UNPAYABLE = {"price": Price("probe", 10**6, 10**6, 10**6), "output_reserved": 0}
 UNPAYABLE_TOKENS = 2**52 // 1_000 + 1  # a little above the largest credit there can be
@@ -60,7 +63,7 @@ SETTINGS = QueueSettings(
 @dataclass
 class World:
     """`gateway` is the submitter g1, its stream open. `forget(ms)` lets that much time pass also for what the
-    implementation keeps by its own clock (Redis: key expiry).
+    implementation keeps by its own clock (Redis: key expiry). `fill_usage(n)` adds n events that nobody will read.
     """
 
     clock: ManualClock
@@ -71,6 +74,7 @@ class World:
     new_usage_source: Callable[[], UsageSource]
     new_submitter: Callable[[str], Awaitable[SubmitterQueue]]
     age_keys: Callable[[int], Awaitable[None]]
+    fill_usage: Callable[[int], Awaitable[None]]
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     async def forget(self, ms: int) -> None:
@@ -189,6 +193,10 @@ async def memory_world() -> AsyncIterator[World]:
     async def age_keys(ms: int) -> None:
         """The broker knows no other clock."""
 
+    async def fill_usage(count: int) -> None:
+        start = len(broker.usage)
+        broker.usage |= {f"filled-{start + number}": FILLER for number in range(count)}
+
     yield World(
         clock=clock,
         gateway=await new_submitter("g1"),
@@ -198,6 +206,7 @@ async def memory_world() -> AsyncIterator[World]:
         new_usage_source=lambda: MemoryUsageSource(broker),
         new_submitter=new_submitter,
         age_keys=age_keys,
+        fill_usage=fill_usage,
     )
 
 
@@ -219,6 +228,9 @@ async def redis_world(socket: str) -> AsyncIterator[World]:
                 if left_ms > 0:
                     await client.pexpire(key, left_ms - ms)  # at once, if that is in the past
 
+        async def fill_usage(count: int) -> None:
+            await client.eval(FILL, 1, f"{cell_key(SETTINGS.cell)}:usage", count)
+
         workers, keeper = RedisWorkerQueue(client, SETTINGS, clock), RedisQueueKeeper(client, SETTINGS, clock)
         stack.push_async_callback(keeper.close)
         yield World(
@@ -230,6 +242,7 @@ async def redis_world(socket: str) -> AsyncIterator[World]:
             new_usage_source=lambda: RedisUsageSource(client, SETTINGS.cell, "collector-1"),
             new_submitter=new_submitter,
             age_keys=age_keys,
+            fill_usage=fill_usage,
         )
 
 
