@@ -174,6 +174,8 @@ class Conversation:
             if self._broken is not None:
                 await self._stop(Outcome.FAILED)
                 return self._fail(UNAVAILABLE, self._broken)
+            if self._lost_attempt is None and self._desk.clock.monotonic_s() < self.due_s:
+                return None  # the common case: text has come, and `due_s` can only have moved later
             if self._lost_attempt is not None:
                 said = None if self._vigil.held() else await self._recover(self._lost_attempt)
             elif self._vigil.is_due():
