@@ -1,0 +1,140 @@
+"""From an engine's tokens to pieces and ends: stop strings, choices, continued answers, counts."""
+
+import asyncio
+
+import pytest
+import structlog
+
+from core.catalog import Tier
+from core.clock import SystemClock
+from core.queue.executor import Ended
+from core.wire import CHAT, Job, Piece, Sampling
+from tests.unit.loop_bench import MODEL, VOCABULARY
+from workers.engines.base import ChoiceEnd
+from workers.engines.echo import EchoEngine
+from workers.generator import Generator
+
+WAIT_S = 20
+
+
+def job(prompt="hello", emitted=(), **sampling):
+    prompt_ids = tuple(MODEL.encode(prompt))
+    return Job(
+        request_id="r",
+        submitter="g",
+        organisation="o",
+        workspace="w",
+        tier="pool",
+        kind=CHAT,
+        deadline_ms=2**50,
+        prompt_tokens=len(prompt_ids),
+        cost_expected=1,
+        attempt=3,
+        prompt_ids=prompt_ids,
+        emitted_ids=emitted,
+        sampling=Sampling(**({"max_tokens": 500} | sampling)),
+    )
+
+
+async def run(job, engine=None, **echo):
+    """The pieces by choice, and the end."""
+    price = {"input": "0"}
+    options = {"answer_tokens": 30, "faults": True, **echo}
+    tier = Tier(name="pool", engine="echo", weights="-", context_tokens=2_048, price=price, echo=options)
+    log = structlog.get_logger()
+    generator = Generator((engine or EchoEngine)(tier, "-", SystemClock(), log), VOCABULARY, log)
+    await generator.start()
+    generator.submit(job)
+    pieces: dict[int, list[Piece]] = {choice: [] for choice in range(job.sampling.n)}
+    async with asyncio.timeout(WAIT_S):
+        async for step in generator.steps():
+            for event in step:
+                if isinstance(event, Ended):
+                    assert generator.stats().running == 0
+                    await generator.close()
+                    return pieces, event
+                pieces[event.choice].append(event)
+    raise AssertionError("no end")
+
+
+def text(pieces):
+    return "".join(piece.text for piece in pieces)
+
+
+def ids(pieces):
+    return tuple(i for piece in pieces for i in piece.token_ids)
+
+
+@pytest.mark.parametrize("pace", [0, 2_000])
+async def test_a_stop_string_ends_its_choice_and_no_other(pace):
+    plain, _ = await run(job(n=3))
+    words = text(plain[1]).split()
+    stop = words[9][1:] + " " + words[10][:2]  # begins and ends in the middle of tokens
+    pieces, ended = await run(job(n=3, stop=(stop,)), tokens_per_s=pace)
+    assert text(pieces[1]) == text(plain[1])[: text(plain[1]).index(stop)]
+    assert [text(pieces[i]) for i in (0, 2)] == [text(plain[i]) for i in (0, 2)]
+    assert ended.end.finish_reasons == ("stop", "stop", "stop")
+    assert not ended.failed
+    counts = [len(ids(pieces[i])) for i in range(3)]
+    assert counts == [30, 11, 30]  # up to the token that completed the stop string
+    assert ended.end.usage.completion_tokens == sum(counts)
+
+
+async def test_indices_count_the_tokens_and_the_attempt_is_told():
+    pieces, ended = await run(job(), tokens_per_s=1_000)
+    assert [piece.first_index for piece in pieces[0]] == [
+        sum(len(before.token_ids) for before in pieces[0][:i]) for i in range(len(pieces[0]))
+    ]
+    assert {piece.attempt for piece in pieces[0]} == {3} == {ended.end.attempt}
+    assert text(pieces[0]) == MODEL.decode(list(ids(pieces[0])))
+
+
+async def test_length_is_told_from_stop():
+    _, ended = await run(job(max_tokens=4))
+    assert (ended.end.finish_reasons, ended.end.usage.completion_tokens) == (("length",), 4)
+
+
+@pytest.mark.parametrize("stop", [(), ("zzzz",)])
+async def test_a_continued_answer_has_the_same_text_and_usage(stop):
+    whole, first = await run(job(n=2, stop=stop))
+    begun = (ids(whole[0])[:7], ids(whole[1])[:12])
+    rest, second = await run(job(n=2, stop=stop, emitted=begun))
+    assert second.end == first.end
+    for choice in range(2):
+        before = MODEL.decode(list(begun[choice]))
+        assert before + text(rest[choice]) == text(whole[choice])
+        assert rest[choice][0].first_index == len(begun[choice])
+
+
+async def test_an_answer_that_had_reached_its_stop_string_is_only_ended():
+    whole, _ = await run(job())
+    begun = ids(whole[0])[:5]
+    stop = MODEL.decode(list(begun)).split()[-1]
+    pieces, ended = await run(job(stop=(stop,), emitted=(begun,)), tokens_per_s=1_000)
+    assert pieces[0] == []
+    assert (ended.end.finish_reasons, ended.end.usage.completion_tokens) == (("stop",), 5)
+
+
+async def test_one_failed_choice_fails_the_request():
+    _, ended = await run(job("[[echo:fail=3]]", n=2), tokens_per_s=1_000)
+    assert ended.failed
+    assert "error" in ended.end.finish_reasons
+    assert ended.end.error
+
+
+class CachingEngine(EchoEngine):
+    """Says that it had part of the prompt: for the second choice all of it."""
+
+    async def steps(self):
+        async for step in super().steps():
+            yield [
+                ChoiceEnd(o.request_id, o.choice, o.reason, cached_tokens=3 + o.choice)
+                if isinstance(o, ChoiceEnd)
+                else o
+                for o in step
+            ]
+
+
+async def test_the_prompt_is_cached_only_as_far_as_no_choice_computed_it():
+    _, ended = await run(job(n=2), engine=CachingEngine)
+    assert ended.end.usage.cached_tokens == 3
