@@ -49,6 +49,13 @@ def end(job, completion_tokens, reasons=("stop",)):
     return End(job.request_id, job.attempt, reasons, Usage(job.prompt_tokens, completion_tokens))
 
 
+async def last(events):
+    said = None
+    async for event in events:
+        said = event
+    return said
+
+
 class Stage:
     submitter = "gateway"
 
@@ -115,8 +122,8 @@ class Stage:
 
     async def until(self, true):
         """Poll, within the test's own time limit."""
-        while not true():
-            await asyncio.sleep(0.001)  # noqa: ASYNC110 - what is waited for rings no bell
+        while not true():  # noqa: ASYNC110 - what is waited for rings no bell
+            await asyncio.sleep(0.001)
 
     async def reservations(self):
         return (await self.keeper.stats(["tiny"])).reservations_open
