@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from exchange_stage import Stage, chat, end, last, piece
+from exchange_stage import SLOT, Stage, chat, end, last, piece
 
 from core import errors
 from core.errors import PlatformError
