@@ -6,11 +6,11 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from rich.console import Console
 from rich.table import Table
 
 from cli.database import opened
 from cli.installation import Installation, find_installation, keeper_of
+from cli.terminal import tables
 from core.clock import SystemClock
 from core.ids import SystemIds
 from gateway.accounts.service import KeyRow, Revoked, create_key, list_keys, revoke_key
@@ -38,7 +38,7 @@ def show(workspace: str | None, *, as_json: bool) -> None:
     if as_json:
         _print_json({"keys": [asdict(row) for row in rows]})
     else:
-        Console(highlight=False).print(_table(rows))
+        tables().print(_table(rows))
 
 
 def revoke(key_id: str, *, as_json: bool) -> None:

@@ -189,7 +189,9 @@ async def _start(context: Context, supervisor: Supervisor, books: Books) -> Summ
     await supervisor.start(table)
     serves = _serves(catalog)
     await supervisor.ready(
-        [spec.name for spec in table], lambda name: progress.done(name, serves.get(name, "")), progress.note
+        [spec.name for spec in table],
+        lambda name: progress.done(name, serves.get(name, context.base_url)),
+        progress.note,
     )
     await wait_for_ready(ready_url(context.base_url), supervisor.pause)
     # Last, since a key is shown only once: a start that fails must not use it up.
@@ -207,7 +209,7 @@ async def _start(context: Context, supervisor: Supervisor, books: Books) -> Summ
 def _serves(catalog: Catalog) -> dict[str, str]:
     """Process name to the tiers behind it."""
     names = {kind: ", ".join(tier.name for tier in catalog.tiers if tier.kind == kind) for kind in ("chat", "embed")}
-    return {"worker": names["chat"], "embed": names["embed"]}
+    return {"worker": names["chat"], "embed": names["embed"], "collector": "usage into SQL"}
 
 
 async def _redis(context: Context, supervisor: Supervisor) -> str:

@@ -5,7 +5,6 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from cli.health import is_ready, ready_url
@@ -13,6 +12,7 @@ from cli.installation import Installation, catalog_of, find_installation, keeper
 from cli.private_redis import NAME as REDIS
 from cli.private_redis import answers
 from cli.state import alive
+from cli.terminal import tables
 from core.heartbeat import read_beat
 
 
@@ -84,7 +84,7 @@ async def _processes(installation: Installation, redis_url: str) -> tuple[Proces
 
 
 def _show(found: Status) -> None:
-    console = Console(highlight=False)
+    console = tables()
     if not found.tiers:
         console.print("Nothing runs here.")
         return

@@ -13,6 +13,7 @@ from cli.progress import Summary
 from core.clock import Clock
 
 NAME_WIDTH = 16
+PIPE_WIDTH = 250
 KEY_VARIABLE = "TRAMONTANE_API_KEY"
 
 
@@ -70,6 +71,11 @@ class Terminal:
         if self._status is not None:
             self._status.stop()
             self._status = None
+
+
+def tables() -> Console:
+    """For `status`, `usage` and `keys`: as wide as the terminal, and never broken for whoever reads a pipe."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def write_block(summary: Summary, line: Callable[[str, str], None]) -> None:

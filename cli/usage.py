@@ -6,13 +6,13 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from rich.console import Console
 from rich.table import Table
 
 from billing.usage import UsageRow, usage_rows
 from cli.catch_up import CONSUMER, caught_up
 from cli.database import opened
 from cli.installation import Installation, find_installation, redis_of
+from cli.terminal import tables
 from core.clock import SystemClock
 from core.errors import SetupError
 from core.meter.usage_redis import RedisUsageSource
@@ -30,7 +30,7 @@ def usage(*, as_json: bool, since: str | None) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2) + "\n")
     else:
-        Console(highlight=False).print(_table(rows))
+        tables().print(_table(rows))
 
 
 def parse_time_ms(text: str) -> int:

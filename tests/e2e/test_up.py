@@ -1,0 +1,199 @@
+"""An operator with one machine, over the real command: up, keys, a call, usage, down, and what goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cli.home import Home
+from cli.state import alive, describe, read_state
+from core.installation import BESIDE_THE_PROGRAM
+
+PROGRAM = (sys.executable, "-P", "-m", "cli.main")
+UP = ("up", "--detach", "--engine", "echo", "--port", "0")
+BOUND_S = 120.0
+
+
+class Installation:
+    """A home of its own, with the tiers of the product; the encoder is the one that needs no weights."""
+
+    def __init__(self, folder: Path):
+        self.home = Home(folder / "home")
+        self.config = folder / "tramontane.toml"
+        text = BESIDE_THE_PROGRAM.read_text()
+        assert 'engine = "sentence-transformers"' in text
+        self.config.write_text(text.replace('engine = "sentence-transformers"', 'engine = "hash"'))
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("TRAMONTANE_")}
+        env = {**clean, "TRAMONTANE_HOME": str(self.home.root), "TRAMONTANE_CONFIG": str(self.config)}
+        argv = [*PROGRAM, *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, env=env, timeout=BOUND_S, check=False)
+
+    def ok(self, *arguments: str) -> str:
+        answer = self.call(*arguments)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout
+
+    def json(self, *arguments: str):
+        return json.loads(self.ok(*arguments, "--json"))
+
+    def chat(self, key: str, content: str = "Hello", **fields) -> httpx.Response:
+        body = {"model": "mistral-tiny", "messages": [{"role": "user", "content": content}], **fields}
+        url = self.json("status")["base_url"] + "/v1/chat/completions"
+        return httpx.post(url, json=body, headers={"Authorization": f"Bearer {key}"}, timeout=BOUND_S)
+
+    def process(self, name: str):
+        (found,) = [process for process in self.json("status")["processes"] if process["name"] == name]
+        return describe(name, found["pid"])
+
+
+def until(condition) -> None:
+    end_s = time.monotonic() + BOUND_S
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def installation(tmp_path):
+    made = Installation(tmp_path)
+    yield made
+    made.call("down")
+
+
+def key_in(text: str) -> str | None:
+    words = [word for line in text.splitlines() if "API key" in line for word in line.split()]
+    return next((word for word in words if word.startswith("tmt_")), None)
+
+
+def test_up_keys_a_call_usage_down_and_again(installation):
+    first = installation.ok(*UP)
+    shown = key_in(first)
+    assert shown is not None
+    assert "\x1b" not in first
+    status = installation.json("status")
+    assert status["ready"] is True
+    assert {process["name"] for process in status["processes"]} >= {"gateway", "worker", "embed", "collector"}
+    assert all(process["healthy"] for process in status["processes"])
+    assert set(status["tiers"]) == {"mistral-tiny", "mistral-small", "mistral-medium", "mistral-embed"}
+
+    made = installation.json("keys", "create", "--workspace", "default", "--name", "tests")
+    told = [installation.chat(key, max_tokens=7).json()["usage"] for key in (shown, made["key"], made["key"])]
+    rows = {row["key_id"]: row for row in installation.json("usage")["rows"]}
+    assert rows[made["id"]]["requests"] == 2
+    assert sum(row["requests"] for row in rows.values()) == 3
+    for count in ("prompt_tokens", "completion_tokens"):
+        assert sum(row[count] for row in rows.values()) == sum(usage[count] for usage in told)
+    assert installation.json("usage", "--since", "2100-01-01T00:00:00Z") == {"rows": []}
+
+    after = installation.json("status")
+    assert after["tiers"]["mistral-tiny"] == {"queued": 0, "running": 0, "workers": 1}
+    assert (after["reservations_open"], after["usage_lag"]) == (0, 0)
+
+    installation.ok("down")
+    assert not any(alive(process) for process in read_state(installation.home).processes)
+    assert installation.json("usage")["rows"] == list(rows.values())
+
+    again = installation.ok(*UP)
+    assert key_in(again) is None
+    assert "$TRAMONTANE_API_KEY" in again
+    assert installation.chat(made["key"]).status_code == 200
+    listed = installation.json("keys", "list")["keys"]
+    assert [key["name"] for key in listed] == ["first key", "tests"]
+    assert shown not in json.dumps(listed)
+
+    installation.ok("keys", "revoke", made["id"])
+    assert installation.chat(made["key"]).status_code == 401
+    assert installation.chat(shown).status_code == 200
+
+
+def test_two_installations_run_side_by_side_and_know_nothing_of_each_other(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one, two = Installation(tmp_path / "a"), Installation(tmp_path / "b")
+    try:
+        key = key_in(one.ok(*UP, "--tiers", "mistral-tiny"))
+        two.ok(*UP, "--tiers", "mistral-tiny", "--gateways", "2")
+        names = [process["name"] for process in two.json("status")["processes"]]
+        assert {"gateway-1", "gateway-2"} <= set(names)
+        assert "embed" not in names
+        assert one.chat(key).status_code == 200
+        assert two.chat(key).status_code == 401
+
+        port = one.json("status")["base_url"].rpartition(":")[2]
+        two.ok("down")
+        refused = two.call("up", "--detach", "--port", port)
+        assert refused.returncode == 1
+        assert f"127.0.0.1:{port} cannot be listened on" in refused.stderr
+        assert two.call("status").returncode == 1
+
+        doubled = one.call("up", "--port", "0")
+        assert doubled.returncode == 1
+        assert "already runs" in doubled.stderr
+        assert one.chat(key).status_code == 200
+    finally:
+        one.call("down")
+        two.call("down")
+
+
+def test_what_dies_is_started_again_and_a_killed_supervisor_leaves_nothing(installation):
+    key = key_in(installation.ok(*UP, "--tiers", "mistral-tiny"))
+    for name in ("worker", "gateway", "collector", "redis"):
+        before = installation.process(name)
+        os.kill(before.pid, signal.SIGKILL)
+        until(lambda before=before: not alive(before))
+        until(lambda name=name: any(process.name == name and alive(process) for process in _processes(installation)))
+        until(lambda: installation.call("status").returncode == 0 and installation.json("status")["ready"])
+    assert installation.chat(key).status_code == 200
+
+    state = read_state(installation.home)
+    os.kill(state.supervisor.pid, signal.SIGKILL)
+    until(lambda: not alive(state.supervisor))
+    installation.ok(*UP, "--tiers", "mistral-tiny")  # ends what may be left, and starts
+    assert not any(alive(process) for process in state.processes)
+    assert installation.chat(key).status_code == 200
+
+
+def test_ctrl_c_stops_everything(installation):
+    argv = [*PROGRAM, "up", "--engine", "echo", "--tiers", "mistral-tiny", "--port", "0"]
+    env = {**os.environ, "TRAMONTANE_HOME": str(installation.home.root), "TRAMONTANE_CONFIG": str(installation.config)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as running:
+        lines = []
+        until(lambda: "Stop it with Ctrl-C" in (lines.append(running.stdout.readline()) or lines[-1]))
+        processes = _processes(installation)
+        running.send_signal(signal.SIGINT)
+        rest, _ = running.communicate(timeout=BOUND_S)
+        assert running.returncode == 0
+    assert "Stopped" in rest
+    assert processes
+    assert not any(alive(process) for process in processes)
+
+
+def test_a_broken_line_or_a_process_that_cannot_start_leaves_nothing_behind(installation):
+    good = installation.config.read_text()
+    installation.config.write_text(good.replace("slots = 48", "slots = 0", 1))
+    answer = installation.call(*UP)
+    assert answer.returncode == 1
+    assert "mistral-tiny.slots" in answer.stderr
+    assert not installation.home.root.exists()
+
+    installation.config.write_text(good.replace('tokenizer = "v1"', 'tokenizer = "/no/such/file"', 1))
+    answer = installation.call(*UP)
+    assert answer.returncode == 1
+    assert "did not start" in answer.stderr
+    assert installation.call("status").returncode == 1
+    assert not any(alive(process) for process in _processes(installation))
+
+    installation.config.write_text(good)
+    assert key_in(installation.ok(*UP)) is not None, "the start that failed has not used up the key"
+
+
+def _processes(installation):
+    return read_state(installation.home).processes
