@@ -66,12 +66,18 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p, allowed):
     assert set(chosen([1.0, 0.0, 2.0], 500, seed=3, top_p=top_p)) == allowed
 
 
-def test_a_nucleus_larger_than_the_first_guess():
-    """Nearly flat scores, as random weights give: half of the vocabulary belongs to it, and none of the other half."""
-    row = torch.cat([torch.full((10_000,), 0.001), torch.zeros(10_000)])
-    counts = chosen(row.tolist(), 200, seed=3, top_p=0.4)
-    assert len(counts) > 150
-    assert max(counts) < 10_000
+def test_top_p_keeps_the_proportions_inside():
+    counts = chosen([1.0, 0.0, 2.0], 3_000, seed=3, top_p=0.7)
+    assert abs(counts[2] / 3_000 - 0.731) < 0.03  # 0.665 of 0.665 + 0.245
+
+
+@pytest.mark.parametrize(("top_p", "distinct"), [(0.4, 300), (0.002, 15)])
+def test_a_wide_and_a_tiny_nucleus(top_p, distinct):
+    """Nearly flat scores, as random weights give. The tiny one is missed by every attempt and has to be sorted out."""
+    row = torch.cat([torch.full((10_000,), 0.001), torch.zeros(10_000)]) + torch.arange(20_000, 0, -1) * 1e-7
+    counts = chosen(row.tolist(), 400, seed=3, top_p=top_p)
+    assert len(counts) > distinct
+    assert max(counts) < 20_000 * top_p
 
 
 def test_nothing_of_probability_zero_is_drawn():
