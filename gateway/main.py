@@ -177,15 +177,20 @@ class GatewayServer(uvicorn.Server):
 
 def listening_socket(settings: GatewaySettings) -> socket.socket:
     """The one inherited from `up`, or an own one."""
-    if settings.listen_fd is not None:
-        try:
-            return socket.socket(fileno=settings.listen_fd)
-        except OSError as error:
-            raise SetupError(f"TRAMONTANE_LISTEN_FD: {settings.listen_fd} is not a socket.") from error
     try:
-        return socket.create_server((settings.host, settings.port), backlog=settings.backlog)
+        if settings.listen_fd is not None:
+            return socket.socket(fileno=settings.listen_fd)
+        return bind(settings.host, settings.port, settings.backlog)
     except OSError as error:
-        raise SetupError(f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}.") from error
+        place = f"{settings.host} port {settings.port}" if settings.listen_fd is None else "TRAMONTANE_LISTEN_FD"
+        raise SetupError(f"Cannot listen on {place}: {error.strerror}.") from error
+
+
+def bind(host: str, port: int, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    created = socket.create_server((host, port), family=family, backlog=backlog)
+    # Made anew from its number it knows that it speaks TCP; without that asyncio leaves Nagle's delay on.
+    return socket.socket(fileno=created.detach())
 
 
 def load_tokenizers(catalog: Catalog) -> Mapping[str, ChatTokenizer]:

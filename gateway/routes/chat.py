@@ -58,6 +58,7 @@ def chat_route(services: Services) -> MeteredRoute:
         answers=ANSWERS,
         operation_id="chat_completion",
         summary="Continue a conversation",
+        description="Answers at once, or as server-sent events with `stream`. Unknown fields are refused.",
     )
 
 

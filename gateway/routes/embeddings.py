@@ -44,4 +44,5 @@ def embeddings_route(services: Services) -> MeteredRoute:
         answers={"model": EmbeddingResponse, "description": "One vector for each text, in order."},
         operation_id="embeddings",
         summary="Turn texts into vectors",
+        description="A text longer than the tier's window is refused, never cut.",
     )

@@ -58,6 +58,7 @@ class MeteredRoute(APIRoute):
         answers: dict[str, Any],
         operation_id: str,
         summary: str,
+        description: str,
     ) -> None:
         super().__init__(
             path,
@@ -66,6 +67,7 @@ class MeteredRoute(APIRoute):
             tags=["inference"],
             operation_id=operation_id,
             summary=summary,
+            description=description,
             responses={200: answers, **ERROR_RESPONSES},
             openapi_extra=body_of(body),
         )

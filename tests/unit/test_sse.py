@@ -1,0 +1,92 @@
+import json
+
+import pytest
+
+from core.wire import Usage
+from gateway.responses import chat_body, embeddings_body
+from gateway.sse import ChunkWriter, waiting_comment
+
+WRITER = ChunkWriter("id1", 7, 'a"b')
+USAGE = Usage(3, 4, 1)
+
+
+def chunks(raw):
+    events = raw.decode().split("\n\n")
+    assert events.pop() == ""
+    assert all(event.startswith("data: ") and "\n" not in event for event in events)
+    return [json.loads(event[6:]) if event != "data: [DONE]" else None for event in events]
+
+
+def test_every_chunk_has_what_old_clients_demand():
+    sent = chunks(WRITER.role(0) + WRITER.text(1, 'line\n"é') + WRITER.end(("stop", "length"), USAGE))
+    assert sent[-1] is None
+    for chunk in sent[:-1]:
+        assert (chunk["id"], chunk["object"], chunk["created"], chunk["model"]) == (
+            "id1", "chat.completion.chunk", 7, 'a"b',
+        )  # fmt: skip
+        [choice] = chunk["choices"]
+        assert choice.keys() == {"index", "delta", "finish_reason"}
+    role, text, first_end, last_end, _ = sent
+    assert role["choices"] == [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
+    assert text["choices"] == [{"index": 1, "delta": {"content": 'line\n"é'}, "finish_reason": None}]
+    assert [end["choices"][0]["finish_reason"] for end in (first_end, last_end)] == ["stop", "length"]
+    assert [end["choices"][0]["index"] for end in (first_end, last_end)] == [0, 1]
+
+
+def test_usage_is_on_the_very_last_chunk_only():
+    *others, last, _ = chunks(WRITER.text(0, "a") + WRITER.end(("stop", "stop"), USAGE))
+    assert all("usage" not in chunk for chunk in others)
+    assert last["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "total_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 1},
+    }
+    assert "x_tramontane" not in last
+
+
+def test_why_an_answer_ended_early():
+    last, _ = chunks(WRITER.end(("length",), USAGE, ended_by="credit"))
+    assert last["x_tramontane"] == {"ended_by": "credit"}
+    last, _ = chunks(WRITER.end(("error",), Usage(), error="Gone."))
+    assert last["x_tramontane"] == {"error": "Gone."}
+
+
+@pytest.mark.parametrize(
+    ("position", "wait_ms", "says"),
+    [(3, 39_001, b": queued, about 40 s\n\n"), (0, 0, b": queued\n\n"), (-1, 0, b": working\n\n")],
+)
+def test_comments_while_waiting(position, wait_ms, says):
+    assert waiting_comment(position, wait_ms) == says
+
+
+def test_a_whole_answer_has_its_null_keys():
+    body = json.loads(
+        chat_body(
+            request_id="r",
+            created_s=1,
+            model="m",
+            texts=("a", ""),
+            finish_reasons=("stop", "length"),
+            usage=Usage(1, 2),
+            ended_by="credit",
+        )
+    )
+    assert body["object"] == "chat.completion"
+    assert body["choices"][1] == {
+        "index": 1,
+        "message": {"role": "assistant", "content": "", "tool_calls": None, "prefix": False},
+        "finish_reason": "length",
+    }
+    assert body["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    assert body["x_tramontane"] == {"ended_by": "credit"}
+
+
+def test_vectors_as_numbers_and_as_base64():
+    vector = bytes.fromhex("cdcccc3d000000c0")  # 0.1, -2
+    fields = {"request_id": "r", "model": "m", "vectors": (vector,), "usage": Usage(2)}
+    body = json.loads(embeddings_body(**fields, encoding_format="float"))
+    assert body["data"] == [{"object": "embedding", "embedding": [0.1, -2.0], "index": 0}]
+    assert body["usage"]["completion_tokens"] == 0
+    body = json.loads(embeddings_body(**fields, encoding_format="base64"))
+    assert body["data"][0]["embedding"] == "zczMPQAAAMA="
