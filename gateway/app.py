@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from core.errors import BAD_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, VALIDATION, PlatformError
 from gateway.errors import Rendered, render, render_method_not_allowed, render_no_route
-from gateway.middleware import BodyLimits, Edge, call_of
+from gateway.middleware import Edge, call_of
 from gateway.routes.chat import chat_route
 from gateway.routes.docs import docs_router
 from gateway.routes.embeddings import embeddings_route
@@ -69,7 +69,7 @@ def create_app(services: Services) -> FastAPI:
         cell=settings.cell,
         clock=services.clock,
         ids=services.ids,
-        limits=BodyLimits(settings.body_bytes_max, settings.body_s_max),
+        body_bytes_max=settings.body_bytes_max,
         metrics=services.metrics,
         log=services.log,
     )

@@ -134,8 +134,8 @@ class GatewayServer(uvicorn.Server):
         limits = ConnectionLimits(
             head_bytes_max=settings.head_bytes_max,
             head_s_max=settings.head_s_max,
+            body_s_max=settings.body_s_max,
             discard_bytes_max=settings.discard_bytes_max,
-            discard_s_max=settings.body_s_max,
             write_stall_s_max=settings.write_stall_s_max,
         )
         super().__init__(

@@ -32,7 +32,7 @@ class GatewayMetrics:
         )
         self._first_event = Histogram(
             "tramontane_first_event_seconds",
-            "From the request to the first event of its answer.",
+            "Of a stream, from the request on.",
             ("tier",),
             buckets=SECONDS,
             registry=registry,

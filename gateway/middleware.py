@@ -1,13 +1,12 @@
 """The outermost ASGI layer: every request gets an id, bounds on its body, a rendered error, and is counted once."""
 
-import asyncio
 from dataclasses import dataclass
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.clock import Clock
-from core.errors import BODY_TOO_LARGE, INTERNAL, REQUEST_TIMEOUT, UNSUPPORTED_MEDIA, PlatformError
+from core.errors import BODY_TOO_LARGE, INTERNAL, UNSUPPORTED_MEDIA, PlatformError
 from core.ids import IdSource
 from gateway.errors import INTERNAL_MESSAGE, Rendered, render
 from gateway.headers import request_id_headers
@@ -19,12 +18,6 @@ NO_SNIFF = (b"x-content-type-options", b"nosniff")
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 METHODS = WITH_BODY | {"GET", "HEAD", "OPTIONS"}
 OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class BodyLimits:
-    bytes_max: int
-    seconds_max: float
 
 
 @dataclass(slots=True)
@@ -59,7 +52,7 @@ class Edge:
         cell: str,
         clock: Clock,
         ids: IdSource,
-        limits: BodyLimits,
+        body_bytes_max: int,
         metrics: GatewayMetrics,
         log: structlog.stdlib.BoundLogger,
     ) -> None:
@@ -67,7 +60,7 @@ class Edge:
         self._cell = cell
         self._clock = clock
         self._ids = ids
-        self._limits = limits
+        self._body_bytes_max = body_bytes_max
         self._metrics = metrics
         self._log = log
 
@@ -89,7 +82,7 @@ class Edge:
 
         try:
             if method in WITH_BODY:
-                receive = BoundedBody(scope, receive, self._limits)
+                receive = BoundedBody(scope, receive, self._body_bytes_max)
             await self._app(inner, receive, answer)
         except PlatformError as error:
             if error.refusal is not None:
@@ -116,44 +109,32 @@ async def send_rendered(rendered: Rendered, send: Send) -> None:
 
 
 class BoundedBody:
-    """A `receive` that ends a body which is too large (413) or too slow (408), and passes on what comes after it.
+    """A `receive` that ends a body which is too large. How long it may take to arrive is the protocol's business.
 
     A declared length that is too large is refused before anything is read; what the caller still sends is then dropped
     by the server, so that the refusal arrives and the connection is not reset.
     """
 
-    __slots__ = ("_bytes_left", "_deadline_s", "_limits", "_receive", "_whole")
+    __slots__ = ("_bytes_left", "_bytes_max", "_receive")
 
-    def __init__(self, scope: Scope, receive: Receive, limits: BodyLimits) -> None:
+    def __init__(self, scope: Scope, receive: Receive, bytes_max: int) -> None:
         declared = header(scope, b"content-length")
-        if declared is not None and (not declared.isdigit() or len(declared) > 18 or int(declared) > limits.bytes_max):
-            raise _too_large(limits)
+        if declared is not None and (not declared.isdigit() or len(declared) > 18 or int(declared) > bytes_max):
+            raise _too_large(bytes_max)
         self._receive = receive
-        self._limits = limits
-        self._bytes_left = limits.bytes_max
-        self._deadline_s = asyncio.get_running_loop().time() + limits.seconds_max
-        self._whole = False
+        self._bytes_left = self._bytes_max = bytes_max
 
     async def __call__(self) -> Message:
-        if self._whole:
-            return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._deadline_s):
-                message = await self._receive()
-        except TimeoutError:
-            raise PlatformError(
-                REQUEST_TIMEOUT, f"The body did not arrive within {self._limits.seconds_max:g} s."
-            ) from None
+        message = await self._receive()
         if message["type"] == "http.request":
             self._bytes_left -= len(message.get("body", b""))
             if self._bytes_left < 0:
-                raise _too_large(self._limits)
-            self._whole = not message.get("more_body", False)
+                raise _too_large(self._bytes_max)
         return message
 
 
-def _too_large(limits: BodyLimits) -> PlatformError:
-    return PlatformError(BODY_TOO_LARGE, f"The body is larger than {limits.bytes_max} bytes.")
+def _too_large(bytes_max: int) -> PlatformError:
+    return PlatformError(BODY_TOO_LARGE, f"The body is larger than {bytes_max} bytes.")
 
 
 async def read_json(scope: Scope, receive: Receive) -> bytes:

@@ -1,7 +1,9 @@
 """The HTTP protocol of uvicorn, bounded where it is not: slow or endless heads, bodies nobody reads, stuck readers."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -9,12 +11,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from core.errors import BAD_REQUEST
+from core.errors import BAD_REQUEST, REQUEST_TIMEOUT, ErrorKind
 from gateway.errors import flat
 
-BAD_REQUEST_HEAD = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-)
+HEAD, BODY, WRITE = "head", "body", "write"
+REFUSAL_HEAD = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,8 @@ class ConnectionLimits:
 
     head_bytes_max: int
     head_s_max: float
+    body_s_max: float
     discard_bytes_max: int
-    discard_s_max: float
     write_stall_s_max: float
 
 
@@ -50,13 +51,12 @@ class _Bounded(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._head_bytes = 0
         self._in_head = True
-        self._in_body = False
         self._discarded_bytes = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # narrower, as in uvicorn
         super().connection_made(transport)
-        self._arm("head", self.connection_limits.head_s_max)
+        self._arm(HEAD, self.connection_limits.head_s_max, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in self._timers.values():
@@ -70,25 +70,27 @@ class _Bounded(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._in_head and self._head_bytes > self.connection_limits.head_bytes_max:
-            self.send_400_response("The head of the request is too large.")
-        elif self._in_body and self.cycle.response_complete:
+        if self._in_head:
+            if self._head_bytes > self.connection_limits.head_bytes_max:
+                self.send_400_response("The head of the request is too large.")
+            elif self._head_bytes and HEAD not in self._timers:
+                self._arm(HEAD, self.connection_limits.head_s_max, self.transport.abort)
+            return
+        if BODY not in self._timers:
+            self._arm(BODY, self.connection_limits.body_s_max, self._body_late)
+        if self.cycle.response_complete:
             self._discard(len(data))
-        elif self._in_head and self._head_bytes and "head" not in self._timers:
-            self._arm("head", self.connection_limits.head_s_max)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._in_body = True
         self._head_bytes = 0
-        self._disarm("head")
+        self._disarm(HEAD)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._in_head = True
-        self._in_body = False
         self._discarded_bytes = 0
-        self._disarm("discard")
+        self._disarm(BODY)
         super().on_message_complete()
         if self.cycle.response_complete:  # uvicorn has disarmed it when the rest of this body came
             self._unset_keepalive_if_required()
@@ -98,29 +100,38 @@ class _Bounded(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be read as HTTP, in the shape of every other error."""
-        body = orjson.dumps(flat(BAD_REQUEST, msg, None))
-        self.transport.write(BAD_REQUEST_HEAD % len(body) + body)
-        self.transport.close()
+        self._refuse(BAD_REQUEST, msg)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._arm("write", self.connection_limits.write_stall_s_max)
+        self._arm(WRITE, self.connection_limits.write_stall_s_max, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._disarm("write")
+        self._disarm(WRITE)
 
     def _discard(self, count: int) -> None:
         """The answer is out, the body still comes: reading on lets the answer arrive, but not for ever."""
         self._discarded_bytes += count
         if self._discarded_bytes > self.connection_limits.discard_bytes_max:
             self.transport.abort()
-        elif "discard" not in self._timers:
-            self._arm("discard", self.connection_limits.discard_s_max)
 
-    def _arm(self, name: str, seconds: float) -> None:
+    def _body_late(self) -> None:
+        if self.cycle.response_started:
+            self.transport.abort()
+        else:
+            self._refuse(REQUEST_TIMEOUT, f"The body did not arrive within {self.connection_limits.body_s_max:g} s.")
+
+    def _refuse(self, kind: ErrorKind, message: str) -> None:
+        """Past the application, in the shape of every other error; it only sees that the caller is gone."""
+        body = orjson.dumps(flat(kind, message, None))
+        phrase = HTTPStatus(kind.status).phrase.encode("ascii")
+        self.transport.write(REFUSAL_HEAD % (kind.status, phrase, len(body)) + body)
+        self.transport.close()
+
+    def _arm(self, name: str, seconds: float, then: Callable[[], None]) -> None:
         self._disarm(name)
-        self._timers[name] = self.loop.call_later(seconds, self.transport.abort)
+        self._timers[name] = self.loop.call_later(seconds, then)
 
     def _disarm(self, name: str) -> None:
         timer = self._timers.pop(name, None)

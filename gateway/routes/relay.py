@@ -59,7 +59,6 @@ class Relay:
         ]
         await exchanged.send({"type": "http.response.start", "status": 200, "headers": headers})
         await exchanged.send({"type": "http.response.body", "body": raw})
-        self.metrics.started(self.tier, folded_s - exchanged.call.started_s)
         self.metrics.finished(self.tier, usage, overhead_s)
 
     async def stream(self, exchanged: Exchanged) -> None:

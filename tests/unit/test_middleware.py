@@ -1,4 +1,3 @@
-import asyncio
 import json
 
 import pytest
@@ -6,13 +5,13 @@ import structlog
 from structlog.testing import CapturingLogger
 
 from core.clock import ManualClock
-from core.errors import BODY_TOO_LARGE, REQUEST_TIMEOUT, UNSUPPORTED_MEDIA, PlatformError
+from core.errors import BODY_TOO_LARGE, UNSUPPORTED_MEDIA, PlatformError
 from core.ids import CountingIds
 from gateway.metrics import GatewayMetrics
-from gateway.middleware import BodyLimits, BoundedBody, Edge, call_of, read_json
+from gateway.middleware import BoundedBody, Edge, call_of, read_json
 from gateway.replies import ClientLeft
 
-LIMITS = BodyLimits(bytes_max=10, seconds_max=30)
+BYTES_MAX = 10
 FIRST_ID = "c0" + "0" * 29 + "1"
 
 
@@ -60,7 +59,9 @@ def edge(app):
     logger = CapturingLogger()
     log = structlog.wrap_logger(logger, processors=[], wrapper_class=structlog.stdlib.BoundLogger)
     metrics = GatewayMetrics(None)
-    built = Edge(app, cell="c0", clock=ManualClock(), ids=CountingIds(), limits=LIMITS, metrics=metrics, log=log)
+    built = Edge(
+        app, cell="c0", clock=ManualClock(), ids=CountingIds(), body_bytes_max=BYTES_MAX, metrics=metrics, log=log
+    )
     return built, logger, metrics
 
 
@@ -135,26 +136,16 @@ async def test_a_declared_length_is_refused_before_anything_is_read(declared):
 
 
 async def test_an_undeclared_length_is_counted():
-    receive = BoundedBody(scope(), arriving(part(b"12345", more=True), part(b"678901")), LIMITS)
+    receive = BoundedBody(scope(), arriving(part(b"12345", more=True), part(b"678901")), BYTES_MAX)
     with pytest.raises(PlatformError) as caught:
         await read_json(scope(), receive)
     assert caught.value.kind == BODY_TOO_LARGE
 
 
 async def test_a_body_of_just_the_bound_passes_and_what_follows_is_passed_on():
-    receive = BoundedBody(scope(), arriving(part(b"12345", more=True), part(b"67890")), LIMITS)
+    receive = BoundedBody(scope(), arriving(part(b"12345", more=True), part(b"67890")), BYTES_MAX)
     assert await read_json(scope(), receive) == b"1234567890"
     assert await receive() == {"type": "http.disconnect"}
-
-
-async def test_a_body_that_never_comes_is_given_up():
-    async def never():
-        await asyncio.Event().wait()
-
-    receive = BoundedBody(scope(), never, BodyLimits(bytes_max=10, seconds_max=0.01))
-    with pytest.raises(PlatformError) as caught:
-        await receive()
-    assert caught.value.kind == REQUEST_TIMEOUT
 
 
 @pytest.mark.parametrize("headers", [{"content_type": "text/plain"}, {"content_encoding": "gzip"}])
