@@ -44,6 +44,8 @@ class ChatTokenizer:
     """One tokenizer with its chat template. Safe to share; holds no state between calls."""
 
     def __init__(self, tokenizer: MistralTokenizer[Any, Any, Any, Any, Tokenized]) -> None:
+        # Each encoded prompt would be decoded again, for a text that nobody reads: a third of the time and more.
+        tokenizer.instruct_tokenizer.decode = _no_text  # type: ignore[method-assign]
         self._tokenizer = tokenizer
         self._base = tokenizer.instruct_tokenizer.tokenizer
         self._text_markers = tokenizer.version == TokenizerVersion.v1
@@ -119,6 +121,10 @@ class ChatTokenizer:
         if not text.isascii():
             text.encode()  # sentencepiece names no reason when it fails on a lone surrogate
         return _TEXT_MARKER.sub("[ ", text) if self._text_markers else text
+
+
+def _no_text(*_arguments: object, **_options: object) -> str:
+    return ""
 
 
 def _tool_call(raw: Mapping[str, Any]) -> ToolCall:

@@ -1,14 +1,17 @@
 """The gateway as one readable list: what answers which path, and what stands around it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.errors import BAD_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, VALIDATION, PlatformError
 from gateway.errors import Rendered, render, render_method_not_allowed, render_no_route
@@ -32,6 +35,16 @@ DOCUMENTED = (ChatCompletionRequest, ChatCompletionChunk, EmbeddingRequest)
 
 
 class GatewayApp(FastAPI):
+    """Metered routes are found by their path before FastAPI's own layers, which they do not need."""
+
+    metered: Mapping[str, ASGIApp] = MappingProxyType({})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self.metered:
+            await self.metered[scope["path"]](scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             self.openapi_schema = build_openapi(self, DOCUMENTED)
@@ -56,15 +69,8 @@ def create_app(services: Services) -> FastAPI:
         title=TITLE, description=DESCRIPTION, version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.router.redirect_slashes = False
-    app.router.routes.append(chat_route(services))
-    app.router.routes.append(embeddings_route(services))
-    app.include_router(models_router(services))
-    app.include_router(health_router(services))
-    app.include_router(docs_router(TITLE))
-    app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(RequestValidationError, _invalid)
     settings = services.settings
-    app.add_middleware(
+    edge = partial(
         Edge,
         cell=settings.cell,
         clock=services.clock,
@@ -73,6 +79,15 @@ def create_app(services: Services) -> FastAPI:
         metrics=services.metrics,
         log=services.log,
     )
+    metered = (chat_route(services), embeddings_route(services))
+    app.router.routes.extend(metered)
+    app.metered = {route.path: edge(route.serve) for route in metered}
+    app.include_router(models_router(services))
+    app.include_router(health_router(services))
+    app.include_router(docs_router(TITLE))
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_middleware(edge)
     return app
 
 

@@ -73,9 +73,10 @@ class MeteredRoute(APIRoute):
         )
         self._services = services
         self._prepare = prepare
-        self.app = self._serve
+        self.app = self.serve
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self
         services = self._services
         call = call_of(scope)
         caller = await authenticate(services.principals, scope, INFERENCE)
@@ -101,5 +102,5 @@ class MeteredRoute(APIRoute):
 
 
 async def _documented(_request: Request) -> None:
-    """What FastAPI looks at for its document; requests go to `_serve`."""
+    """What FastAPI looks at for its document; requests go to `serve`."""
     raise AssertionError("a metered route serves its requests itself")
