@@ -11,9 +11,9 @@ help: ## This list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 up: $(VENV)/.models ## Install, migrate and start everything; ARGS="--detach --port 8123" passes through
-	@$(BIN)/tramontane up $(ARGS)
+	@exec $(BIN)/tramontane up $(ARGS)
 
-down: ## Stop what `make up ARGS=--detach` started
+down: $(VENV)/.models ## Stop what `make up ARGS=--detach` started
 	@$(BIN)/tramontane down
 
 test: $(VENV)/.dev check ## Everything: lint, types, architecture, unit, contract, end-to-end
@@ -25,10 +25,22 @@ check: $(VENV)/.dev ## Lint, types, architecture: under a minute
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
+docs: $(VENV)/.models ## Write the pages that are made from the code
+	@$(BIN)/python -m cli.configuration > docs/configuration.md
+
+bench-gateway: $(VENV)/.dev .venv-litellm/.installed ## What the gateway costs, beside a bare FastAPI app and LiteLLM: docs/benchmarks/gateway.md
+	@$(BIN)/python -m benchmarks.gateway.run $(ARGS)
+
 $(VENV)/.models: pyproject.toml deploy/install
 	@deploy/install models
 
 $(VENV)/.dev: pyproject.toml deploy/install $(VENV)/.models
 	@deploy/install dev
 
-.PHONY: help up down test check
+.venv-litellm/.installed: Makefile
+	@echo "Installing LiteLLM proxy 1.106.2 into .venv-litellm, to measure against ..."
+	@$(BIN)/python -m venv .venv-litellm
+	@.venv-litellm/bin/python -m pip install -q $(PIP_ARGS) "litellm[proxy]==1.106.2"
+	@touch $@
+
+.PHONY: help up down test check docs bench-gateway

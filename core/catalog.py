@@ -34,7 +34,7 @@ class EchoOptions(_Strict):
     """The echo engine's pace, and what it does when a prompt asks for a fault."""
 
     tokens_per_s: float = Field(default=0.0, ge=0, description="Per request; 0 is as fast as it can.")
-    prefill_tokens_per_s: float = Field(default=0.0, ge=0)
+    prefill_tokens_per_s: float = Field(default=0.0, ge=0, description="Of the prompt; 0 is at once.")
     answer_tokens: int = Field(default=32, ge=1, le=1_000_000, description="Length of an answer that nothing limits.")
     faults: bool = Field(default=False, description="Obey [[echo:...]] in prompts: for drills, never in production.")
 
@@ -42,9 +42,9 @@ class EchoOptions(_Strict):
 class LaunchPrice(_Strict):
     """Currency units per million tokens, as decimal strings."""
 
-    input: EuroPerMillion
-    output: EuroPerMillion = Decimal(0)
-    cached: EuroPerMillion | None = None
+    input: EuroPerMillion = Field(description="Prompt tokens.")
+    output: EuroPerMillion = Field(default=Decimal(0), description="Generated tokens.")
+    cached: EuroPerMillion | None = Field(default=None, description="Prompt tokens found in a cache; absent: as input.")
 
     def nano_per_thousand(self) -> tuple[int, int, int]:
         """Input, cached input, output in integer nano-units per 1 000 tokens."""
@@ -56,25 +56,35 @@ class Tier(_Strict):
     """One public model name and the pool behind it."""
 
     name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")
-    kind: Literal["chat", "embed"] = "chat"
-    engine: EngineName
+    kind: Literal["chat", "embed"] = Field(default="chat", description="chat or embed.")
+    engine: EngineName = Field(
+        description="echo, transformers or vllm for chat; sentence-transformers or hash for embed."
+    )
     weights: str = Field(description="A folder, a hub id, or demo:NAME for a checkpoint of ours.")
     tokenizer: str = Field(default="v1", description="v1, v3, v7 of mistral-common, or a file; not used by embed.")
-    context_tokens: int = Field(gt=0, le=1_048_576)
-    dimensions: int | None = Field(default=None, gt=0, description="Of an embedding.")
-    aliases: tuple[str, ...] = ()
-    capabilities: tuple[Literal["completion_chat", "function_calling", "completion_fim"], ...] = ()
-    description: str = ""
-    temperature_default: float = Field(default=0.7, ge=0, le=1.5)
+    context_tokens: int = Field(gt=0, le=1_048_576, description="Prompt and answer together; of embed: one text.")
+    dimensions: int | None = Field(default=None, gt=0, description="Of an embedding; only for embed, required there.")
+    aliases: tuple[str, ...] = Field(default=(), description="Further names that it answers to.")
+    capabilities: tuple[Literal["completion_chat", "function_calling", "completion_fim"], ...] = Field(
+        default=(), description="As GET /v1/models states them: completion_chat, function_calling, completion_fim."
+    )
+    description: str = Field(default="", description="As GET /v1/models shows it.")
+    temperature_default: float = Field(default=0.7, ge=0, le=1.5, description="Where a request names none.")
     slots: int = Field(default=32, ge=1, le=4_096, description="Requests that one worker holds at once.")
-    pool_reserve: float = Field(default=0.25, ge=0, lt=1)
-    queue_jobs_max: int = Field(default=2_000, ge=1, le=1_000_000)
+    pool_reserve: float = Field(
+        default=0.25, ge=0, lt=1, description="Part of the slots that no workspace above its share gets."
+    )
+    queue_jobs_max: int = Field(
+        default=2_000, ge=1, le=1_000_000, description="Waiting requests; more are refused with 429."
+    )
     batch_tokens_max: int = Field(default=1_024, ge=16, description="Tokens of one engine step.")
-    threads: int = Field(default=1, ge=1, le=512)
-    device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    echo: EchoOptions = EchoOptions()
-    price: LaunchPrice
+    threads: int = Field(default=1, ge=1, le=512, description="CPU threads of the engine.")
+    device: str = Field(default="cpu", description="As torch names it: cpu, cuda, cuda:1.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="Of weights and activations: float32, bfloat16 or float16."
+    )
+    echo: EchoOptions = Field(default=EchoOptions(), description="Only for the echo engine.")
+    price: LaunchPrice = Field(description="At the launch; seeds the database.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Tier":
@@ -88,11 +98,11 @@ class Tier(_Strict):
 class Plan(_Strict):
     """Limits that a new organisation starts with; every one is evaluated at each admission."""
 
-    requests_per_minute: int = Field(gt=0, le=2**52)
-    tokens_per_minute: int = Field(gt=0, le=2**52)
-    concurrency: int = Field(gt=0, le=2**52)
+    requests_per_minute: int = Field(gt=0, le=2**52, description="Of the organisation, in any 60 s.")
+    tokens_per_minute: int = Field(gt=0, le=2**52, description="A bucket of so many that refills evenly.")
+    concurrency: int = Field(gt=0, le=2**52, description="Requests open at once, waiting ones too.")
     credit: Decimal = Field(ge=0, le=4_000_000, description="Currency units given once.")
-    weight: int = Field(default=1, ge=1, le=1_000)
+    weight: int = Field(default=1, ge=1, le=1_000, description="Share in the fair queue.")
 
     @property
     def credit_nano(self) -> int:
