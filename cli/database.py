@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pydantic import SecretStr
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import ProgrammingError
 
 from core.catalog import Catalog
 from core.clock import Clock
-from core.db import Database, DatabaseUnavailableError, connect_database, parse_database_url
+from core.db import Database, DatabaseUnavailableError, connect_database, parse_database_url, sqlite_file
 from core.errors import PlatformError, SetupError
 from core.ids import IdSource
 from gateway.accounts.seed import DEFAULT_NAME, ensure_default
@@ -42,15 +42,11 @@ def database_name(settings: AccountSettings) -> str:
 
 
 @contextmanager
-def writing(settings: AccountSettings) -> Iterator[Session]:
-    """One unit of work on an installation that has been started before."""
-    with opened(settings) as database, database.unit_of_work() as session:
-        yield session
-
-
-@contextmanager
 def opened(settings: AccountSettings) -> Iterator[Database]:
     """A database whose troubles, and refusals of what is asked of it, are one sentence."""
+    file = sqlite_file(parse_database_url(settings.database()))
+    if file is not None and not file.exists():
+        raise SetupError(f"There is no installation in {settings.home.absolute()} yet: `tramontane up` makes it.")
     with in_one_sentence():
         database = connect_database(settings.database())
         try:
@@ -65,5 +61,7 @@ def in_one_sentence() -> Iterator[None]:
         yield
     except DatabaseUnavailableError as error:
         raise SetupError(f"The database cannot be used: {error}.") from error
+    except ProgrammingError as error:
+        raise SetupError("The database is not at this release's schema: run `tramontane migrate`.") from error
     except PlatformError as error:
         raise SetupError(error.message) from error

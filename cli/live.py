@@ -147,7 +147,7 @@ async def live(context: Context) -> bool:
         await _cancelled(start)
         await _cancelled(stopped)
         await supervisor.stop(context.progress.note, books.before_stage)
-    context.progress.done("Stopped", "")
+    context.progress.done("Stopped", str(context.home.root))
     return not start.cancelled()
 
 
@@ -159,7 +159,7 @@ def _hear_signals(stop: asyncio.Event, supervisor: Supervisor) -> None:
             supervisor.hurry()
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, heard)
 
 

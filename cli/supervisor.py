@@ -77,7 +77,8 @@ class Supervisor:
                     reached(child.spec.name)
                 elif beat is not None and beat.note:
                     notes.append(f"{child.spec.name}: {beat.note}")
-            note(", ".join(notes or [child.spec.name for child in waiting]))
+            if waiting:
+                note(", ".join(notes or [child.spec.name for child in waiting]))
             await self.pause(READY_LOOK_S)
 
     async def pause(self, seconds: float) -> None:

@@ -50,6 +50,8 @@ def test_what_must_be_put_right_first_is_one_sentence_and_exit_code_1(tmp_path):
 def test_nothing_runs_here(tmp_path):
     home = str(tmp_path / "home")
     assert call("down", TRAMONTANE_HOME=home).stderr == f"Nothing runs on {home}.\n"
+    for asked in (("usage",), ("keys", "list"), ("keys", "create", "--name", "n")):
+        assert "There is no installation" in call(*asked, TRAMONTANE_HOME=home).stderr
     answer = call("status", "--json", TRAMONTANE_HOME=home)
     assert answer.returncode == 1
     assert '"ready": false' in answer.stdout
