@@ -20,6 +20,7 @@ from core.heartbeat import BEAT_S, Beat, Heartbeat
 from core.ids import IdSource, SystemIds
 from core.installation import catalog_for
 from core.logs import set_up_logs
+from core.memory import settle_memory
 from core.queue.redis import RedisQueueKeeper, RedisSubmitterQueue
 from core.queue.settings import queue_settings
 from core.redis import connect
@@ -105,6 +106,7 @@ async def _serve(
         ids=ids,
         log=log,
     )
+    settle_memory()
     try:
         return await serve_http(services, listening_socket(settings))
     finally:

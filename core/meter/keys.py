@@ -5,7 +5,8 @@ Everything that must agree lies under one hash tag, the cell. Only reply streams
 | key, after `t1:{CELL}` | type | holds |
 |---|---|---|
 | `:r:ID` | hash | the record: s(tate) a(ttempt) k (strikes) w(orker) adm tk (ms) seq res (nano) cm (cancel bound) |
-| | | m (the admission, msgpack) j (the job, msgpack): until settled; o(utcome) bp bc bk cost e(nd): from then on |
+| | | m (the admission, msgpack) j (the job, msgpack); gone once it is settled |
+| `:e:ID` | string | attempt, outcome, billed tokens, cost, end event, msgpack; kept for 10 minutes after settlement |
 | `:open` | zset | request -> deadline ms |
 | `:lost` | zset | request -> until when its submitter may decide, ms |
 | `:credit` `:gen` `:conc` | hash | nano by organisation; generation by organisation; open records by scope |

@@ -76,5 +76,5 @@ class RedisUsageSource:
 
 
 def _event(entry_id: bytes, raw: dict[bytes, bytes]) -> tuple[str, UsageEvent]:
-    """One msgpack array in the order of UsageEvent's fields: see scripts/settle.lua. A later release may append some."""
+    """One msgpack array in the order of UsageEvent: see scripts/settle.lua. A later release may append fields."""
     return entry_id.decode(), UsageEvent(*msgpack.unpackb(raw[b"u"])[:FIELDS])

@@ -19,6 +19,7 @@ from core.clock import Clock, SystemClock
 from core.errors import SetupError
 from core.heartbeat import BEAT_S, Beat, Heartbeat
 from core.ids import IdSource, SystemIds
+from core.memory import settle_memory
 from core.queue.base import WorkerQueue, WorkerSlot
 from core.queue.executor import Executor
 from core.queue.loop import LoopSettings, NoObserver, Observer, WorkLoop
@@ -123,6 +124,7 @@ class WorkProcess:
             observer = self._work.observe(tier.name)
             self._loops.append(WorkLoop(around.queue, executor, slot, around.settings, around.clock, log, observer))
             log.info("loaded", slots=tier.slots)
+        settle_memory()
         self._note = ""
 
     async def _beat(self) -> None:

@@ -36,6 +36,7 @@ REPLIES_MAX = 65_536
 REPLIES_READ_MAX = 512
 TAKE_MAX = 128
 TRIM_AFTER = 512
+END_KEPT_BYTES_MAX = 16_384
 
 ADMIT = Script("admit", "shared")
 TAKE = Script("take", "shared", "settle")
@@ -49,7 +50,9 @@ REAP = Script("reap", "shared", "settle")
 GENERATION = Script("generation", "shared")
 STATS = Script("stats", "shared")
 
+# What a submitter is told whose request was settled without an end that could be kept.
 OUTCOME_SENTENCES = {
+    Outcome.FINISHED: "The answer was lost on its way, and is too large to be kept.",
     Outcome.FAILED: "The worker was lost and the request could not be run again; nothing is charged.",
     Outcome.TIMEOUT: "The request passed its deadline; nothing is charged.",
     Outcome.CANCELLED: "The request was cancelled before it started; nothing is charged.",
@@ -217,6 +220,7 @@ class RedisWorkerQueue:
     async def _finish(self, finish: Finish) -> Settlement:
         end = finish.end
         usage = end.usage
+        kept = pack_events([end])
         accepted, prompt, completion, cached, cost_nano = await self._cell.run(
             FINISH,
             end.request_id,
@@ -227,7 +231,7 @@ class RedisWorkerQueue:
             usage.completion_tokens,
             usage.cached_tokens,
             finish.first_token_ms,
-            pack_events([end]),
+            kept if len(kept) <= END_KEPT_BYTES_MAX else b"",
         )
         if not accepted:
             return Settlement(accepted=False, end=end)

@@ -1,7 +1,7 @@
 -- ARGV: now, request, completion_tokens_max, outcome. Answers the standing.
 local id, outcome = ARGV[2], ARGV[4]
 local record = read_record(id)
-if record and record.s ~= 'settled' then
+if record then
   if record.s ~= 'running' then
     settle(id, record, outcome)
   elseif outcome == 'cancelled' then

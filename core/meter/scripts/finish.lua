@@ -6,6 +6,9 @@ call('SREM', base .. 'wc:' .. worker, id)
 if not record or record.s ~= 'running' or record.w ~= worker or record.a ~= attempt then
   return {0, 0, 0, 0, 0}
 end
+if record.cm and outcome == 'finished' then
+  outcome = 'cancelled'  -- its worker had not seen the cancel yet
+end
 local counted = {prompt = tonumber(ARGV[6]), completion = tonumber(ARGV[7]), cached = tonumber(ARGV[8])}
 local prompt, completion, cached, cost = settle(id, record, outcome, counted, ARGV[10], tonumber(ARGV[9]))
 return {1, prompt, completion, cached, cost}

@@ -22,7 +22,7 @@ end
 local function settle_all(ids, outcome)
   for _, id in ipairs(ids) do
     local record = read_record(id)
-    if record and record.s ~= 'settled' then
+    if record then
       settle_over_worker(id, record, outcome)
     end
   end

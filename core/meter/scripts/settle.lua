@@ -76,7 +76,7 @@ local function settle(id, record, outcome, counted, ended, first_token_ms)
   if record.s == 'queued' then
     dequeue(meta, id)
   elseif record.s == 'running' then
-    release_worker(meta, id, record.w)
+    release_worker(record, id)
   elseif record.s == 'lost' then
     call('ZREM', base .. 'lost', id)
   end
@@ -89,11 +89,10 @@ local function settle(id, record, outcome, counted, ended, first_token_ms)
   call('ZREM', base .. 'open', id)
   local billed = {prompt = prompt, completion = completion, cached = cached, cost = cost}
   append_usage(id, record, outcome, billed, counted and counted.completion or 0, first_token_ms or 0)
-  local name = base .. 'r:' .. id
-  call('HSET', name, 's', 'settled', 'o', outcome, 'bp', int(prompt), 'bc', int(completion), 'bk', int(cached),
-    'cost', int(cost), 'e', ended or '')
-  call('HDEL', name, 'j', 'm')
-  call('PEXPIRE', name, KEPT_MS)
+  -- What is kept for 10 minutes is small: many requests end in 10 minutes.
+  call('DEL', base .. 'r:' .. id)
+  call('SET', base .. 'e:' .. id, cmsgpack.pack({record.a, outcome, prompt, completion, cached, cost, ended or ''}),
+    'PX', KEPT_MS)
   return prompt, completion, cached, cost
 end
 
@@ -114,7 +113,7 @@ local function lose_worker(worker, strike)
   for _, id in ipairs(call('SMEMBERS', base .. 'wj:' .. worker)) do
     local record = read_record(id)
     if record and record.s == 'running' and record.w == worker then
-      release_worker(record.meta, id, worker)
+      release_worker(record, id)
       call('HSET', base .. 'r:' .. id, 's', 'lost', 'k', int(record.k + strike))
       call('ZADD', base .. 'lost', int(now + DECIDE_MS), id)
       losses[#losses + 1] = id

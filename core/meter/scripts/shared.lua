@@ -170,24 +170,25 @@ local function count_running(meta, step)
   end
 end
 
--- The job is no longer on its worker.
-local function release_worker(meta, id, worker)
+-- The job is no longer on its worker. One that ran alone gives its worker back to the others.
+local function release_worker(record, id)
+  local worker = record.w
   call('SREM', base .. 'wj:' .. worker, id)
-  count_running(meta, -1)
-  local solo_worker = base .. 'solow:' .. meta.tier
-  if call('GET', solo_worker) == worker and call('EXISTS', base .. 'wj:' .. worker) == 0 then
+  count_running(record.meta, -1)
+  local solo_worker = base .. 'solow:' .. record.meta.tier
+  if record.k >= SOLO_STRIKES and call('GET', solo_worker) == worker then
     call('DEL', solo_worker)
   end
 end
 
--- A request's record, or nil. `meta` is the admission as it came, until the record is settled.
+-- A request's record, or nil once it is settled. `meta` is the admission as it came.
 local function read_record(id)
   local r = call('HMGET', base .. 'r:' .. id, 's', 'a', 'w', 'k', 'adm', 'tk', 'seq', 'res', 'cm', 'm')
   if not r[1] then
     return nil
   end
   return {s = r[1], a = tonumber(r[2]), w = r[3], k = num(r[4]), adm = tonumber(r[5]), tk = num(r[6]),
-          seq = tonumber(r[7]), res = tonumber(r[8]), cm = r[9], meta = r[10] and cmsgpack.unpack(r[10])}
+          seq = tonumber(r[7]), res = tonumber(r[8]), cm = r[9], meta = cmsgpack.unpack(r[10])}
 end
 
 local function slots_of(tier)
@@ -209,17 +210,18 @@ local function expected_wait_ms(tier)
 end
 
 local function standing(id)
-  local r = call('HMGET', base .. 'r:' .. id, 's', 'a', 'o', 'bp', 'bc', 'bk', 'cost', 'e', 'm')
+  local r = call('HMGET', base .. 'r:' .. id, 's', 'a', 'm')
   if not r[1] then
-    return {'unknown', 0, '', -1, 0}
-  end
-  if r[1] == 'settled' then
-    return {r[1], tonumber(r[2]), r[8] or '', -1, 0, r[3], tonumber(r[4]), tonumber(r[5]), tonumber(r[6]),
-            tonumber(r[7])}
+    local kept = call('GET', base .. 'e:' .. id)
+    if not kept then
+      return {'unknown', 0, '', -1, 0}
+    end
+    local attempt, outcome, prompt, completion, cached, cost, ended = unpack(cmsgpack.unpack(kept))
+    return {'settled', attempt, ended, -1, 0, outcome, prompt, completion, cached, cost}
   end
   local position, wait_ms = -1, 0
   if r[1] == 'queued' then
-    local meta = cmsgpack.unpack(r[9])
+    local meta = cmsgpack.unpack(r[3])
     local flow = ':' .. meta.org .. ':' .. meta.ws
     position = call('ZRANK', base .. 'q:' .. meta.tier .. ':' .. meta.band .. flow, id)
       or call('ZRANK', base .. 'q:' .. meta.tier .. ':interactive' .. flow, id) or 0
