@@ -16,7 +16,8 @@ import redis
 ROOT = Path(__file__).parents[1]
 INSTALLED = ROOT / ".venv" / "redis7" / "usr" / "bin" / "redis-server"
 START_S_MAX = 20.0
-FOR_SPEED = ("--save", "", "--appendonly", "no")
+# hz: the shortest wait of a blocking read is one tick.
+FOR_SPEED = ("--save", "", "--appendonly", "no", "--hz", "500")
 
 
 def bundled_redis() -> Path:

@@ -1,4 +1,4 @@
-"""What a request costs: integers only, one division. `cost_nano` in scripts/shared.lua is the same; both run vectors.json."""
+"""What a request costs: integers only, one division. scripts/shared.lua has the same; both run vectors.json."""
 
 TOKENS_PER_PRICE = 1_000
 
