@@ -24,7 +24,7 @@ from core.queue.base import (
     TierBounds,
     WorkerSlot,
 )
-from core.queue.loop import LoopSettings, WorkLoop
+from core.queue.loop import LoopSettings, Observer, WorkLoop
 from core.queue.memory import MemoryBroker, MemoryQueueKeeper, MemorySubmitterQueue, MemoryWorkerQueue
 from core.tokenizer_files import tokenizer_file
 from core.wire import CHAT, End, Event, Job, Lost, Piece, Sampling
@@ -97,7 +97,7 @@ class Line:
 
 
 class Bench:
-    def __init__(self, *, slots: int = 8, loop: LoopSettings = QUICK, **echo) -> None:
+    def __init__(self, *, slots: int = 8, loop: LoopSettings = QUICK, observer: Observer | None = None, **echo) -> None:
         self.clock = SteppedClock()
         bounds = {TIER: TierBounds(queue_jobs_max=1_000, pool_reserve=0.0)}
         self.broker = MemoryBroker(QueueSettings("c0", LEASE_MS, bounds), self.clock)
@@ -110,7 +110,7 @@ class Bench:
         self.engine = EchoEngine(self.tier, "none", self.clock, self.log)
         self.executor = Generator(self.engine, VOCABULARY, self.log)
         slot = WorkerSlot("w1", TIER, slots)
-        self.loop = WorkLoop(self.line, self.executor, slot, loop, self.clock, self.log)
+        self.loop = WorkLoop(self.line, self.executor, slot, loop, self.clock, self.log, observer)
         self.events: dict[str, list[Event]] = defaultdict(list)
         self._tasks: list[asyncio.Task[None]] = []
 

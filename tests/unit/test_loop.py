@@ -3,11 +3,13 @@
 import asyncio
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from core.queue.base import Outcome
 from core.queue.loop import ExecutorStalledError
 from core.wire import End, Piece
 from tests.unit.loop_bench import Bench, settings, until
+from workers.metrics import WorkerMetrics
 
 
 async def test_an_answer_at_once_is_one_message_pieces_before_the_end():
@@ -22,6 +24,23 @@ async def test_an_answer_at_once_is_one_message_pieces_before_the_end():
         assert (usage.outcome, usage.completion_tokens) == (Outcome.FINISHED, 7)
         assert usage.prompt_tokens == end.usage.prompt_tokens > 0
         assert usage.first_token_ms >= 1
+
+
+async def test_tokens_requests_and_outcomes_are_counted():
+    registry = CollectorRegistry()
+    async with Bench(observer=WorkerMetrics(registry).of("pool"), answer_tokens=7) as bench:
+        await bench.ask("good", n=2)
+        await bench.ask("bad", "[[echo:fail=0]]")
+        await bench.end("good")
+        await bench.end("bad")
+
+        def sample(name, **labels):
+            return registry.get_sample_value(f"tramontane_worker_{name}", {"tier": "pool", **labels})
+
+        await until(lambda: sample("running") == 0)
+        assert sample("tokens_total") == 14
+        assert 1 <= sample("steps_total") <= 4
+        assert (sample("requests_total", outcome="finished"), sample("requests_total", outcome="failed")) == (1, 1)
 
 
 async def test_many_requests_share_few_slots():

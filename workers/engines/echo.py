@@ -30,7 +30,7 @@ from workers.engines.base import ChoiceEnd, EngineStats, Output, Reason, Tokens,
 
 RING_WORDS = 1_024
 TICK_S = 1.0
-STEP_S = 0.002  # tokens due within it come in one step, so that hundreds of streams cost few wake-ups
+STEP_S = 0.005  # tokens due within it come in one step, so that hundreds of streams cost few wake-ups
 DIED = 70
 _MARKER = re.compile(r"\[\[echo:(tokens|pace|fail|stall|die)(?:=(\d{1,7}))?\]\]")
 _WORD = re.compile(r"\u2581[a-z]{3,9}")

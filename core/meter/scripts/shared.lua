@@ -179,6 +179,9 @@ local function release_worker(record, id)
   if record.k >= SOLO_STRIKES and call('GET', solo_worker) == worker then
     call('DEL', solo_worker)
   end
+  if call('EXISTS', base .. 'age:' .. record.meta.tier) == 1 then
+    ring(base .. 'bell:' .. record.meta.tier)  -- what the reserve or a solo run held back may go now
+  end
 end
 
 -- A request's record, or nil once it is settled. `meta` is the admission as it came.
