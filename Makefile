@@ -16,7 +16,7 @@ up: $(VENV)/.models ## Install, migrate and start everything; ARGS="--detach --p
 down: $(VENV)/.models ## Stop what `make up ARGS=--detach` started
 	@$(BIN)/tramontane down
 
-test: $(VENV)/.dev check ## Everything: lint, types, architecture, unit, contract, end-to-end
+test: check $(VENV)/redis7/.installed .venv-mistralai-0.4.2/.installed ## Everything: lint, types, architecture, unit, contract, end-to-end
 	@$(BIN)/python -m pytest tests
 
 check: $(VENV)/.dev ## Lint, types, architecture: under a minute
@@ -36,6 +36,16 @@ $(VENV)/.models: pyproject.toml deploy/install
 
 $(VENV)/.dev: pyproject.toml deploy/install $(VENV)/.models
 	@deploy/install dev
+
+$(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
+	@deploy/install-test-redis
+	@touch $@
+
+.venv-mistralai-0.4.2/.installed: $(VENV)/.dev
+	@echo "Installing the oldest client, mistralai 0.4.2, into an environment of its own ..."
+	@$(BIN)/python -m venv .venv-mistralai-0.4.2
+	@.venv-mistralai-0.4.2/bin/python -m pip install -q $(PIP_ARGS) mistralai==0.4.2
+	@touch $@
 
 .venv-litellm/.installed: Makefile
 	@echo "Installing LiteLLM proxy 1.106.2 into .venv-litellm, to measure against ..."
