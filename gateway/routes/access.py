@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-from core.errors import FORBIDDEN, UNAUTHORIZED, PlatformError
+from core.errors import FORBIDDEN, UNAUTHORIZED, UNAVAILABLE, PlatformError
+from core.queue.base import QueueKeeper
+from gateway.desk import QUEUE_AWAY
 from gateway.middleware import header
 from gateway.principal import Principal, PrincipalSource
 
@@ -32,6 +34,22 @@ async def authenticate(principals: PrincipalSource, scope: Scope, needs: str | N
     if needs is not None and needs not in principal.scopes:
         raise PlatformError(FORBIDDEN, f"This key lacks the scope {needs}.")
     return Caller(secret, principal)
+
+
+async def authenticate_now(principals: PrincipalSource, keeper: QueueKeeper, scope: Scope, needs: str | None) -> Caller:
+    """For routes without an admission, which would refuse a stale principal: ask whether it still is what it was."""
+    caller = await authenticate(principals, scope, needs)
+    organisation = caller.principal.organisation
+    try:
+        current = (await keeper.generations([organisation])).get(organisation, 0)
+    except QUEUE_AWAY as error:
+        raise PlatformError(
+            UNAVAILABLE, "The platform cannot check this key at the moment.", retry_after_s=1
+        ) from error
+    if current <= caller.principal.generation:
+        return caller
+    principals.forget(caller.secret)
+    return await authenticate(principals, scope, needs)
 
 
 def _unauthorized() -> PlatformError:

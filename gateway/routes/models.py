@@ -9,7 +9,7 @@ from starlette.responses import Response
 from core.catalog import Tier
 from core.errors import NOT_FOUND, PlatformError
 from gateway.headers import JSON_TYPE
-from gateway.routes.access import authenticate
+from gateway.routes.access import authenticate_now
 from gateway.schemas.answers import ERROR_RESPONSES, Capabilities, ModelCard, ModelList
 from gateway.services import Services
 
@@ -24,7 +24,7 @@ def models_router(services: Services) -> APIRouter:
     @router.get("/v1/models", responses={200: {"model": ModelList}}, operation_id="list_models")
     async def list_models(request: Request) -> Response:
         """All names that a request may ask for."""
-        await authenticate(services.principals, request.scope, None)
+        await authenticate_now(services.principals, services.keeper, request.scope, None)
         created_s = services.clock.now_ms() // 1_000
         cards = [card(tier, name, created_s) for tier in services.catalog.tiers for name in (tier.name, *tier.aliases)]
         return Response(orjson.dumps({"object": "list", "data": cards}), media_type=MEDIA_TYPE)
@@ -36,7 +36,7 @@ def models_router(services: Services) -> APIRouter:
     )
     async def retrieve_model(request: Request, model_id: str) -> Response:
         """One card, by name or alias."""
-        await authenticate(services.principals, request.scope, None)
+        await authenticate_now(services.principals, services.keeper, request.scope, None)
         tier = services.catalog.tier(model_id)
         if tier is None:
             raise PlatformError(NOT_FOUND, f"There is no model {model_id[:MODEL_NAME_CHARS_MAX]}.", param="model_id")

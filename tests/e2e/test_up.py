@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 
+import httpx
 import pytest
 
 from cli.state import alive, read_state
@@ -60,6 +61,9 @@ def test_up_keys_a_call_usage_down_and_again(installation):
     assert shown not in json.dumps(listed)
 
     installation.ok("keys", "revoke", made["id"])
+    models_url = installation.json("status")["base_url"] + "/v1/models"
+    assert httpx.get(models_url, headers={"Authorization": f"Bearer {made['key']}"}).status_code == 401
+    assert httpx.get(models_url, headers={"Authorization": f"Bearer {shown}"}).status_code == 200
     assert installation.chat(made["key"]).status_code == 401
     assert installation.chat(shown).status_code == 200
 
