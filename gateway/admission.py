@@ -88,6 +88,7 @@ class Admitter:
         settings: AdmissionSettings,
     ) -> None:
         self._catalog = catalog
+        self._prices = {tier.name: Price(PRICE_VERSION, *tier.price.nano_per_thousand()) for tier in catalog.tiers}
         self._tokenizers = tokenizers
         self._counters = counters
         self._cell = cell
@@ -194,12 +195,11 @@ class Admitter:
         )
 
     def _admission(self, principal: Principal, tier: Tier, job: Job, output_reserved: int) -> Admission:
-        input_nano, cached_nano, output_nano = tier.price.nano_per_thousand()
         return Admission(
             job=job,
             key_id=principal.key_id,
             generation=principal.generation,
-            price=Price(PRICE_VERSION, input_nano, cached_nano, output_nano),
+            price=self._prices[tier.name],
             rules=principal.rules,
             output_reserved=output_reserved,
             weight=principal.weight,

@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 from redis.asyncio import Redis
 
-from core.clock import Clock
+from core.clock import Clock, SystemClock
 from core.errors import Refusal
 from core.meter.keys import cell_key, replies_key
 from core.queue.base import (
@@ -36,6 +36,7 @@ REPLIES_MAX = 65_536
 REPLIES_READ_MAX = 512
 TAKE_MAX = 128
 TRIM_AFTER = 512
+REPLIES_BEAT_S = 1.0
 END_KEPT_BYTES_MAX = 16_384
 
 ADMIT = Script("admit", "shared")
@@ -101,11 +102,13 @@ class RedisSubmitterQueue:
         self._key = replies_key(submitter)
         self._last_id = "0-0"
         self._read_since_trim = 0
+        self._kept_alive_s = 0.0
+        self._clock = clock or SystemClock()
 
     async def open(self) -> None:
         """Make the reply stream; needed before the first admission."""
         await self._cell.calls.command("XADD", self._key, "*", "o", "1")
-        await self._cell.calls.command("PEXPIRE", self._key, REPLIES_KEPT_MS)
+        await self._keep_alive()
 
     async def admit(self, admission: Admission) -> Admitted | Refused:
         job = admission.job
@@ -145,9 +148,8 @@ class RedisSubmitterQueue:
         return Admitted(job.request_id, admitted_ms, reserved_nano, queue_wait_ms, states)
 
     async def receive(self, wait_s: float) -> list[Event]:
-        alive = await self._cell.calls.command("PEXPIRE", self._key, REPLIES_KEPT_MS)
-        if not alive:  # Redis was wiped, or we were silent for too long: be reachable again
-            self._last_id = "0-0"
+        if self._clock.monotonic_s() - self._kept_alive_s > REPLIES_BEAT_S and not await self._keep_alive():
+            self._last_id = "0-0"  # Redis was wiped, or we were silent for too long: be reachable again
             await self.open()
         block_ms = max(1, round(min(wait_s, BLOCK_S_MAX) * 1000))
         found = await self._cell.client.xread({self._key: self._last_id}, count=REPLIES_READ_MAX, block=block_ms)
@@ -164,6 +166,10 @@ class RedisSubmitterQueue:
             self._read_since_trim = 0
             await self._cell.calls.command("XTRIM", self._key, "MINID", self._last_id)
         return events
+
+    async def _keep_alive(self) -> bool:
+        self._kept_alive_s = self._clock.monotonic_s()
+        return bool(await self._cell.calls.command("PEXPIRE", self._key, REPLIES_KEPT_MS))
 
     async def retry(self, request_id: str, attempt: int) -> Standing:
         return _standing(request_id, await self._cell.run(RETRY, request_id, attempt))
@@ -185,17 +191,21 @@ class RedisSubmitterQueue:
 class RedisWorkerQueue:
     def __init__(self, client: Redis, settings: QueueSettings, clock: Clock | None = None) -> None:
         self._cell = _Cell(client, settings, clock)
+        self._listening: set[str] = set()
 
     async def take(self, slot: WorkerSlot, room: int, wait_s: float) -> list[Job]:
-        jobs = await self._take(slot, room)
-        if jobs or wait_s <= 0:
-            return jobs
+        """Looks at once, unless the last look left nothing: then the bell tells when there is something to take."""
+        if slot.worker_id not in self._listening or room <= 0 or wait_s <= 0:
+            jobs = await self._take(slot, room)
+            if jobs or wait_s <= 0:
+                return jobs
         own = f"{self._cell.key}:wb:{slot.worker_id}"
         bells = [f"{self._cell.key}:bell:{slot.tier}", own] if room > 0 else [own]
         rung = await self._cell.client.blpop(bells, timeout=min(wait_s, BLOCK_S_MAX))
-        if rung is None or rung[0] == own.encode():
+        if rung is None:
+            self._listening.discard(slot.worker_id)  # a look every second, whatever the bell says
             return []
-        return await self._take(slot, room)
+        return [] if rung[0] == own.encode() else await self._take(slot, room)
 
     async def renew(self, slot: WorkerSlot) -> Renewal:
         held, *cancelled = await self._cell.run(RENEW, slot.worker_id, self._cell.settings.lease_ms)
@@ -208,6 +218,7 @@ class RedisWorkerQueue:
         return list(await asyncio.gather(*(self._finish(finish) for finish in finishes)))
 
     async def leave(self, slot: WorkerSlot) -> None:
+        self._listening.discard(slot.worker_id)
         await self._cell.tell_losses(await self._cell.run(LEAVE, slot.worker_id))
 
     async def _take(self, slot: WorkerSlot, room: int) -> list[Job]:
@@ -215,7 +226,12 @@ class RedisWorkerQueue:
         reserve = self._cell.settings.tiers[slot.tier].pool_reserve
         room = min(room, TAKE_MAX)
         flat = await self._cell.run(TAKE, slot.worker_id, slot.tier, slot.slots, room, lease_ms, reserve)
-        return [replace(unpack_job(raw), attempt=attempt) for raw, attempt in zip(flat[::2], flat[1::2], strict=True)]
+        jobs = [replace(unpack_job(raw), attempt=attempt) for raw, attempt in zip(flat[::2], flat[1::2], strict=True)]
+        if len(jobs) < room:
+            self._listening.add(slot.worker_id)
+        else:
+            self._listening.discard(slot.worker_id)
+        return jobs
 
     async def _finish(self, finish: Finish) -> Settlement:
         end = finish.end

@@ -28,6 +28,16 @@ local function give(id, record)
   return call('HGET', base .. 'r:' .. id, 'j'), record.a
 end
 
+local function charge(meta)
+  local of_org, of_ws = flow_times(meta)
+  local next_org, next_ws = of_org + meta.cost / meta.weight, of_ws + meta.cost
+  call('HSET', base .. 't:' .. tier, 'vt', float(of_org))
+  save_times(meta, next_org, next_ws, of_ws)
+  if call('EXISTS', base .. 'age:' .. tier) == 1 then
+    reorder(meta, next_org, next_ws)
+  end
+end
+
 -- A job with two strikes runs alone. The first worker to ask is emptied for it.
 -- Answers whether this worker gets nothing else now, and the job if it is given.
 local function solo()
@@ -43,7 +53,9 @@ local function solo()
       if call('EXISTS', base .. 'wj:' .. worker) == 1 then
         return true
       end
-      return true, {give(id, record)}
+      local job, attempt = give(id, record)
+      charge(record.meta)
+      return true, {job, attempt}
     end
     id = call('LINDEX', base .. 'solo:' .. tier, 0)
   end
@@ -104,16 +116,6 @@ local function next_job(running)
   return nil
 end
 
-local function charge(meta)
-  local of_org, of_ws = flow_times(meta)
-  local next_org, next_ws = of_org + meta.cost / meta.weight, of_ws + meta.cost
-  call('HSET', base .. 't:' .. tier, 'vt', float(of_org))
-  save_times(meta, next_org, next_ws, of_ws)
-  if call('EXISTS', base .. 'age:' .. tier) == 1 then
-    reorder(meta, next_org, next_ws)
-  end
-end
-
 local out = {}
 if room > 0 and call('EXISTS', base .. 'age:' .. tier) == 1 then
   local busy, alone = solo()
@@ -133,6 +135,9 @@ if room > 0 and call('EXISTS', base .. 'age:' .. tier) == 1 then
     out[#out + 1], out[#out + 2] = give(id, record)
     charge(record.meta)
     running = running + 1
+  end
+  if #out > 0 and call('EXISTS', base .. 'age:' .. tier) == 1 then
+    ring(base .. 'bell:' .. tier)  -- there is more, for whoever has room
   end
 end
 return out
