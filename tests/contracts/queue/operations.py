@@ -241,11 +241,12 @@ class Player:
 
 
 def seen(standing: Standing) -> Any:
-    """A standing without the wording of errors, which is each implementation's own."""
+    """A standing without what is each implementation's own: the wording of errors, and where exactly a batch job stands
+    among those that have aged into the other band.
+    """
+    plain = replace(standing, queue_position=min(standing.queue_position, 0))
     end = standing.end
-    if end is None:
-        return standing
-    return replace(standing, end=replace(end, error="yes" if end.error else None))
+    return plain if end is None else replace(plain, end=replace(end, error="yes" if end.error else None))
 
 
 def refused(answer: Any) -> bool:

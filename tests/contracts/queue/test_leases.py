@@ -214,6 +214,17 @@ async def test_a_worker_that_was_set_aside_and_is_gone_is_replaced(world: World)
     assert [each.request_id for each in await world.take(W3, 1)] == [job.request_id]
 
 
+async def test_a_job_that_runs_alone_is_charged_to_its_flow_like_any_other(world: World):
+    await lost_twice(world)
+    for _ in range(3):
+        await world.admit("beta")
+        await world.admit("acme")
+    assert len(await world.take(W1)) == 1, "the third attempt: 3 x 20 so far"
+    crowd = WorkerSlot("w2", "tiny", 100)
+    order = [job.organisation for job in await world.take(crowd, 6)]
+    assert order == ["beta", "beta", "acme", "beta", "acme", "acme"]
+
+
 async def test_poison_ends_as_a_dead_letter_and_costs_nothing(world: World):
     poison = (await lost_twice(world)).attempt
     assert poison == 3

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from core.meter.usage import UsageEvent
@@ -11,8 +12,10 @@ from tests.contracts.queue.world import SETTINGS, WorldMaker, memory_world
 
 MEMORY_EXAMPLES = 50
 REDIS_EXAMPLES = 15
+SHRINKING_S_MAX = 600  # spent only when something is broken: the shortest such life is looked for
 
 
+@pytest.mark.timeout(SHRINKING_S_MAX)
 def test_invariants_hold_after_every_operation(new_world: WorldMaker):
     in_memory = new_world is memory_world
 

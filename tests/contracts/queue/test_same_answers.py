@@ -3,14 +3,17 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.contracts.queue.operations import Operation, Player, operations
 from tests.contracts.queue.world import memory_world, redis_world
 
 EXAMPLES = 60
+SHRINKING_S_MAX = 600  # spent only when they differ: the shortest such life is looked for
 
 
+@pytest.mark.timeout(SHRINKING_S_MAX)
 def test_memory_and_redis_answer_alike(bundled_socket: str):
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(operations)
