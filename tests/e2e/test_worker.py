@@ -211,14 +211,15 @@ async def test_a_worker_serves_its_tiers_and_drains(environment, gateway):
         assert gateway.lost == []
 
 
-async def test_a_deadly_prompt_is_tried_three_times_and_the_others_are_answered(environment, gateway):
+async def test_a_deadly_prompt_is_tried_three_times_and_then_no_more(environment, gateway):
     codes = []
     async with restarted(environment, codes):
         begun = await gateway.ask(SLOW, "[[echo:tokens=1000]]")
         await gateway.until(lambda: gateway.pieces[begun])
         deadly = await gateway.ask(SLOW, "[[echo:die=0]]")
-        others = [await gateway.ask(FAST) for _ in range(10)]
-        await gateway.until(lambda: {deadly, begun, *others} <= set(gateway.ends))
+        await gateway.until(lambda: {deadly, begun} <= set(gateway.ends))
+        others = [await gateway.ask(tier) for tier in (FAST, SLOW) for _ in range(5)]
+        await gateway.until(lambda: set(others) <= set(gateway.ends))
     assert codes == [70, 70, 70]
     assert gateway.lost.count(deadly) == 3
     assert gateway.lost.count(begun) == 1
@@ -226,7 +227,22 @@ async def test_a_deadly_prompt_is_tried_three_times_and_the_others_are_answered(
         end = gateway.ends[one]
         assert end.error
         assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (0, 0)
-    assert [gateway.ends[one].usage.completion_tokens for one in others] == [30] * 10
+    for one in others:
+        assert gateway.ends[one].usage.completion_tokens == gateway.count(one) == 30
+
+
+async def test_what_had_not_begun_when_its_worker_was_killed_is_answered_by_the_next(environment, gateway):
+    async with worker(environment) as process:
+        begun = await gateway.ask(SLOW, "[[echo:tokens=1000]]")
+        await gateway.until(lambda: gateway.pieces[begun])
+        process.kill()
+        await process.wait()
+    waiting = [await gateway.ask(tier) for tier in (FAST, SLOW) for _ in range(10)]
+    async with worker(environment):
+        await gateway.until(lambda: {begun, *waiting} <= set(gateway.ends))
+    assert gateway.lost == [begun]
+    for one in waiting:
+        assert gateway.ends[one].usage.completion_tokens == gateway.count(one) == 30
 
 
 @pytest.mark.parametrize(
