@@ -17,6 +17,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 BLOCK_S_MAX = 1.0
+CALL_S = 2.0
 BATCH_CALLS_MAX = 256
 PENDING_CALLS_MAX = 20_000
 CONNECTIONS_MAX = 32
@@ -36,16 +37,6 @@ def connect(url: str, timeout_s: float) -> "Redis":
     return Redis.from_pool(pool)
 
 
-def stream_entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of the one stream that XREAD or XREADGROUP was asked for, in either protocol's shape."""
-    if not found:
-        return []
-    entries: list[tuple[bytes, dict[bytes, bytes]]] = (
-        next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
-    )
-    return entries
-
-
 class Script:
     """A Lua script of `core/meter/scripts`, behind the functions that all of them share."""
 
@@ -59,7 +50,7 @@ class Script:
 class Calls:
     """Commands and scripts, batched. Raises what Redis answers, or its TimeoutError after `timeout_s`."""
 
-    def __init__(self, client: "Redis", timeout_s: float = 2.0) -> None:
+    def __init__(self, client: "Redis", timeout_s: float = CALL_S) -> None:
         self._pool = client.connection_pool
         self._timeout_s = timeout_s
         self._connection: AbstractConnection | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 import msgpack
 from redis.asyncio import Redis
@@ -9,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from core.meter.keys import cell_key
 from core.meter.usage import UsageEvent
-from core.redis import BLOCK_S_MAX, stream_entries
+from core.redis import BLOCK_S_MAX
 
 GROUP = "collector"
 CLAIM_IDLE_MS = 30_000
@@ -71,8 +72,15 @@ class RedisUsageSource:
         return [_event(entry_id, raw) for entry_id, raw in await self._entries(">", count, block_ms)]
 
     async def _entries(self, start: str, count: int, block_ms: int | None) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        found = await self._client.xreadgroup(GROUP, self._consumer, {self._key: start}, count=count, block=block_ms)
-        return stream_entries(found)
+        found: Any = await self._client.xreadgroup(
+            GROUP, self._consumer, {self._key: start}, count=count, block=block_ms
+        )
+        if not found:
+            return []
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = (
+            next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
+        )
+        return entries
 
 
 def _event(entry_id: bytes, raw: dict[bytes, bytes]) -> tuple[str, UsageEvent]:

@@ -29,7 +29,7 @@ from core.queue.base import (
     TierStats,
     WorkerSlot,
 )
-from core.redis import BLOCK_S_MAX, Calls, Script, stream_entries
+from core.redis import BLOCK_S_MAX, CALL_S, Calls, Script
 from core.wire import End, Event, Job, Lost, Usage, pack_events, pack_job, unpack_events, unpack_job
 
 REPLIES_MAX = 65_536
@@ -99,6 +99,7 @@ class _Cell:
 class RedisSubmitterQueue:
     def __init__(self, client: Redis, settings: QueueSettings, submitter: str, clock: Clock | None = None) -> None:
         self._cell = _Cell(client, settings, clock)
+        self._waiting = Calls(client, BLOCK_S_MAX + CALL_S)
         self._key = replies_key(submitter)
         self._last_id = "0-0"
         self._read_since_trim = 0
@@ -152,15 +153,15 @@ class RedisSubmitterQueue:
             self._last_id = "0-0"  # Redis was wiped, or we were silent for too long: be reachable again
             await self.open()
         block_ms = max(1, round(min(wait_s, BLOCK_S_MAX) * 1000))
-        found = await self._cell.client.xread({self._key: self._last_id}, count=REPLIES_READ_MAX, block=block_ms)
-        entries = stream_entries(found)
-        if not entries:
-            return []
+        found = await self._waiting.command(
+            "XREAD", "COUNT", REPLIES_READ_MAX, "BLOCK", block_ms, "STREAMS", self._key, self._last_id
+        )
+        entries = _entries(found)
         events: list[Event] = []
-        for entry_id, fields in entries:
+        for entry_id, (name, value, *_) in entries:
             self._last_id = entry_id.decode()
-            if b"b" in fields:
-                events += unpack_events(fields[b"b"])
+            if name == b"b":
+                events += unpack_events(value)
         self._read_since_trim += len(entries)
         if self._read_since_trim >= TRIM_AFTER:
             self._read_since_trim = 0
@@ -186,12 +187,14 @@ class RedisSubmitterQueue:
         """Nobody listens any more: what workers send from now on tells them so."""
         await self._cell.calls.command("DEL", self._key)
         await self._cell.calls.close()
+        await self._waiting.close()
 
 
 class RedisWorkerQueue:
     def __init__(self, client: Redis, settings: QueueSettings, clock: Clock | None = None) -> None:
         self._cell = _Cell(client, settings, clock)
         self._listening: set[str] = set()
+        self._waiting: dict[str, Calls] = {}
 
     async def take(self, slot: WorkerSlot, room: int, wait_s: float) -> list[Job]:
         """Looks at once, unless the last look left nothing: then the bell tells when there is something to take."""
@@ -201,7 +204,8 @@ class RedisWorkerQueue:
                 return jobs
         own = f"{self._cell.key}:wb:{slot.worker_id}"
         bells = [f"{self._cell.key}:bell:{slot.tier}", own] if room > 0 else [own]
-        rung = await self._cell.client.blpop(bells, timeout=min(wait_s, BLOCK_S_MAX))
+        waiting = self._waiting.setdefault(slot.worker_id, Calls(self._cell.client, BLOCK_S_MAX + CALL_S))
+        rung = await waiting.command("BLPOP", *bells, min(wait_s, BLOCK_S_MAX))
         if rung is None:
             self._listening.discard(slot.worker_id)  # a look every second, whatever the bell says
             return []
@@ -219,6 +223,8 @@ class RedisWorkerQueue:
 
     async def leave(self, slot: WorkerSlot) -> None:
         self._listening.discard(slot.worker_id)
+        if slot.worker_id in self._waiting:
+            await self._waiting.pop(slot.worker_id).close()
         await self._cell.tell_losses(await self._cell.run(LEAVE, slot.worker_id))
 
     async def _take(self, slot: WorkerSlot, room: int) -> list[Job]:
@@ -280,6 +286,14 @@ class RedisQueueKeeper:
 
     async def close(self) -> None:
         await self._cell.calls.close()
+
+
+def _entries(found: Any) -> list[Any]:
+    """Id and fields of what XREAD found in one stream, in either protocol's shape."""
+    if not found:
+        return []
+    entries: list[Any] = next(iter(found.values())) if isinstance(found, dict) else found[0][1]
+    return entries
 
 
 def _refused(answer: Sequence[Any]) -> Refused:
