@@ -129,6 +129,10 @@ class Conversation:
         """The client has left: stop the request, end `events`. Does nothing after the end, or a second time."""
         await self._leave(ClientLeft())
 
+    def leave(self) -> None:
+        """`abandon` for who cannot wait."""
+        self._desk.spawn(self.abandon())
+
     async def give_up(self) -> None:
         """The mailbox is full: for the queue such a reader is a client that has left."""
         error = "The stream was read too slowly."

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 from core.errors import BAD_REQUEST, REQUEST_TIMEOUT, ErrorKind
 from gateway.errors import flat
 
+CONNECTION = "tramontane.connection"  # in the scope of each request
 HEAD, BODY, WRITE = "head", "body", "write"
 REFUSAL_HEAD = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
 
@@ -53,6 +54,16 @@ class _Bounded(HttpToolsProtocol):
         self._in_head = True
         self._discarded_bytes = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._lost = False
+        self._when_lost: Callable[[], None] | None = None
+
+    def when_lost(self, call: Callable[[], None] | None) -> None:
+        """What to call once when the caller is gone, at once if he is already; None forgets it. One request at a time
+        is answered on a connection, so one such call is enough, and it costs no task that waits.
+        """
+        self._when_lost = call
+        if self._lost and call is not None:
+            call()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # narrower, as in uvicorn
         super().connection_made(transport)
@@ -63,6 +74,9 @@ class _Bounded(HttpToolsProtocol):
             timer.cancel()
         self._timers.clear()
         super().connection_lost(exc)
+        self._lost = True
+        if self._when_lost is not None:
+            self._when_lost()
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
@@ -85,6 +99,7 @@ class _Bounded(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._disarm(HEAD)
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]  # ours, beside ASGI's own
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import Request
 from fastapi.routing import APIRoute
@@ -13,12 +13,17 @@ from core.queue.base import Admission
 from gateway.exchange import Conversation, StalePrincipal
 from gateway.middleware import Call, call_of, read_json
 from gateway.principal import Principal
+from gateway.protocol import CONNECTION
 from gateway.routes.access import Caller, authenticate
 from gateway.schemas.answers import ERROR_RESPONSES
 from gateway.schemas.openapi import body_of
 from gateway.services import Services
 
 INFERENCE = "inference"
+
+
+class Connection(Protocol):
+    def when_lost(self, call: Callable[[], None] | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Exchanged:
     conversation: Conversation
     call: Call
     opened_s: float
-    receive: Receive
+    connection: Connection
     send: Send
 
 
@@ -84,7 +89,7 @@ class MeteredRoute(APIRoute):
         conversation = await self._open(caller, ask)
         call.request_id = conversation.request_id
         try:
-            await ask.answer(Exchanged(conversation, call, services.clock.monotonic_s(), receive, send))
+            await ask.answer(Exchanged(conversation, call, services.clock.monotonic_s(), scope[CONNECTION], send))
         finally:
             await conversation.abandon()  # nothing, if the answer is complete
 

@@ -1,8 +1,7 @@
 """From a conversation to its caller: a stream sent as it comes, or the same events folded into one body."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from starlette.types import Send
@@ -42,7 +41,7 @@ class Relay:
     async def fold(self, exchanged: Exchanged, body: Callable[[Folded], bytes]) -> None:
         """Wait for the whole answer and send it as one JSON body. Raises PlatformError as long as nothing is sent."""
         conversation = exchanged.conversation
-        async with leaving_noticed(exchanged):
+        with leaving_noticed(exchanged):
             folded = await conversation.fold()
         folded_s = self.clock.monotonic_s()
         raw = body(folded)
@@ -70,7 +69,7 @@ class Relay:
         outlet = _Outlet(exchanged.send, stream_headers(exchanged))
         self.metrics.stream_opened()
         try:
-            async with leaving_noticed(exchanged):
+            with leaving_noticed(exchanged):
                 await self._relay(exchanged, writer, outlet)
         except PlatformError as error:
             if not outlet.opened:
@@ -138,17 +137,11 @@ def _last(writer: ChunkWriter, silent: set[int], event: Finished) -> bytes:
     return roles + writer.end(event.finish_reasons, event.usage, ended_by=event.ended_by, error=event.error)
 
 
-@asynccontextmanager
-async def leaving_noticed(exchanged: Exchanged) -> AsyncIterator[None]:
+@contextmanager
+def leaving_noticed(exchanged: Exchanged) -> Iterator[None]:
     """Abandon the conversation as soon as the server says that the connection is gone: its events then end."""
-
-    async def watch() -> None:
-        while (await exchanged.receive())["type"] != "http.disconnect":
-            pass
-        await exchanged.conversation.abandon()
-
-    watcher = asyncio.create_task(watch())
+    exchanged.connection.when_lost(exchanged.conversation.leave)
     try:
         yield
     finally:
-        watcher.cancel()
+        exchanged.connection.when_lost(None)
