@@ -1,8 +1,11 @@
+from importlib.resources import files
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mistral_common.protocol.instruct.messages import AssistantMessage, SystemMessage, UserMessage
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.tokens.tokenizers.base import Tokenized
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from core import errors
@@ -24,6 +27,94 @@ def v3():
 
 def user(text):
     return {"role": "user", "content": text}
+
+
+def whole(name):
+    """The tokenizer that knows no short way: every conversation goes through mistral-common's normaliser."""
+    tokenizer = ChatTokenizer.load(name)
+    tokenizer._shortens = False
+    return tokenizer
+
+
+# Every template with a short way (v2 by its file), and one in another vocabulary.
+FILES = {
+    "v1": "v1",
+    "v2": str(files("mistral_common") / "data" / "mistral_instruct_tokenizer_240216.model.v2"),
+    "v3": "v3",
+    "v3-tekken": str(files("mistral_common") / "data" / "tekken_240718.json"),
+    "v7": "v7",
+}
+
+
+@pytest.fixture(scope="module", params=FILES)
+def short_and_whole(request):
+    return ChatTokenizer.load(FILES[request.param]), whole(FILES[request.param])
+
+
+PIECES = ["", " ", "\n", "\0", "\u2581", "e\u0301", "🦊", "hello", "{}", "[INST]", "[/INST]", "<s>", "</s>"]
+TEXT = st.text(max_size=8) | st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
+CONTENT = st.one_of(
+    TEXT,
+    TEXT,
+    TEXT,
+    st.none(),
+    st.just("\ud800"),
+    st.lists(TEXT.map(lambda text: {"type": "text", "text": text}), max_size=2),
+)
+CALLS = [{"id": "abcdefghi", "type": "function", "function": {"name": "sky", "arguments": "{}"}}]
+
+
+@st.composite
+def ordinary(draw, content=TEXT):
+    system = [{"role": "system", "content": draw(content)}] if draw(st.booleans()) else []
+    count = 2 * draw(st.integers(0, 3)) + 1
+    return system + [{"role": ("user", "assistant")[index % 2], "content": draw(content)} for index in range(count)]
+
+
+@st.composite
+def any_order(draw):
+    message = st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "system", "tool", "user", "assistant"]), "content": CONTENT},
+        optional={
+            "prefix": st.booleans(),
+            "tool_calls": st.sampled_from([None, [], CALLS]),
+            "tool_call_id": st.just("abcdefghi"),
+        },
+    )
+    return draw(st.lists(message, max_size=6))
+
+
+def outcome(tokenizer, messages):
+    try:
+        return tokenizer.encode_chat(messages)
+    except PlatformError as error:
+        return error.kind, error.param, str(error)
+
+
+@settings(max_examples=150, deadline=None)
+@given(messages=ordinary() | ordinary(CONTENT) | any_order())
+def test_the_short_way_changes_no_id_and_no_refusal(short_and_whole, messages):
+    short, long = short_and_whole
+    assert outcome(short, messages) == outcome(long, messages)
+
+
+@pytest.mark.parametrize("name", ["v1", "v3", "v7"])
+def test_only_an_ordinary_conversation_takes_the_short_way(name, monkeypatch):
+    tokenizer = ChatTokenizer.load(name)
+    normalised = []
+    monkeypatch.setattr(
+        tokenizer._tokenizer,
+        "encode_chat_completion",
+        lambda request: normalised.append(request) or Tokenized(tokens=[]),
+    )
+    system, answer = {"role": "system", "content": "Be brief."}, {"role": "assistant", "content": "Yes."}
+    for messages in ([user("a")], [system, user("a")], [user("a"), answer, user("b")]):
+        tokenizer.encode_chat(messages)
+    assert normalised == []
+    others = ([], [system], [user("")], [user("a"), user("b")], [user("a"), system], [system, system, user("a")])
+    for messages in (*others, [user([{"type": "text", "text": "a"}])], [user("a"), {**answer, "prefix": True}]):
+        tokenizer.encode_chat(messages)
+    assert len(normalised) == len(others) + 2
 
 
 @pytest.mark.parametrize(("name", "reference"), [("v1", "v1"), ("v3", "v3"), ("v7", "v7")])
