@@ -115,46 +115,53 @@ class Lost:
 Event = Piece | End | Lost
 _EVENT_TYPES: dict[str, type[Piece] | type[End] | type[Lost]] = {"piece": Piece, "end": End, "lost": Lost}
 _EVENT_NAMES = {cls: name for name, cls in _EVENT_TYPES.items()}
-_NESTED: dict[tuple[type, str], type] = {(Job, "sampling"): Sampling, (End, "usage"): Usage}
+_NESTED: dict[type, tuple[str, type]] = {Job: ("sampling", Sampling), End: ("usage", Usage)}
 
 # Per class: (field, default), with MISSING for what must be present.
 _DEFAULTS: dict[type, tuple[tuple[str, Any], ...]] = {
     cls: tuple((f.name, f.default) for f in fields(cls)) for cls in (Job, Sampling, Usage, Piece, End, Lost)
 }
+_NAMES = {cls: frozenset(name for name, _ in defaults) for cls, defaults in _DEFAULTS.items()}
 
 Record = TypeVar("Record", bound=Job | Sampling | Usage | Piece | End | Lost)
 
 
 def to_map(record: Job | Sampling | Usage | Event) -> dict[str, Any]:
     """Field names to plain values, without what stands at its default."""
+    cls = type(record)
     out: dict[str, Any] = {}
-    for name, default in _DEFAULTS[type(record)]:
+    for name, default in _DEFAULTS[cls]:
         value = getattr(record, name)
-        if value == default:
-            continue
-        out[name] = to_map(value) if isinstance(value, Sampling | Usage) else value
+        if value != default:
+            out[name] = value
+    if cls in _NESTED:
+        name, _ = _NESTED[cls]
+        if out.get(name) is not None:
+            out[name] = to_map(out[name])
     return out
 
 
 def from_map(cls: type[Record], raw: dict[str, Any]) -> Record:
-    known: dict[str, Any] = {}
-    for name, _ in _DEFAULTS[cls]:
-        if name not in raw:
-            continue
-        value = raw[name]
-        nested = _NESTED.get((cls, name))
-        if nested is not None and value is not None:
-            value = from_map(nested, value)
-        known[name] = value
-    return cls(**known)
+    """Uses `raw` up: what the class does not know is taken out of it."""
+    for unknown in raw.keys() - _NAMES[cls]:
+        del raw[unknown]
+    if cls in _NESTED:
+        name, nested = _NESTED[cls]
+        if raw.get(name) is not None:
+            raw[name] = from_map(nested, raw[name])
+    return cls(**raw)
 
 
 def pack_job(job: Job) -> bytes:
     return _pack({"v": VERSION, **to_map(job)})
 
 
-def unpack_job(raw: bytes) -> Job:
-    return from_map(Job, _unpack(raw))
+def unpack_job(raw: bytes, attempt: int | None = None) -> Job:
+    """`attempt` takes the place of what was packed: the record counts attempts, the packed job stays as it is."""
+    job = _unpack(raw)
+    if attempt is not None:
+        job["attempt"] = attempt
+    return from_map(Job, job)
 
 
 def pack_events(events: list[Event]) -> bytes:

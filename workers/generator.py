@@ -127,13 +127,13 @@ def _ended(request: _Request) -> Ended:
     """`cached_tokens` is what no choice had to compute: the prompt is billed once."""
     usage = Usage(
         prompt_tokens=request.job.prompt_tokens,
-        completion_tokens=sum(choice.count for choice in request.choices),
-        cached_tokens=min(choice.cached_tokens for choice in request.choices),
+        completion_tokens=sum([choice.count for choice in request.choices]),
+        cached_tokens=min([choice.cached_tokens for choice in request.choices]),
     )
     end = End(
         request_id=request.job.request_id,
         attempt=request.job.attempt,
-        finish_reasons=tuple(choice.finish_reason or "error" for choice in request.choices),
+        finish_reasons=tuple([choice.finish_reason or "error" for choice in request.choices]),
         usage=usage,
         error=ENGINE_FAILED if request.failed else None,
     )

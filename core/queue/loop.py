@@ -268,8 +268,9 @@ class WorkLoop:
             await self._settle(batch)
             if batch.replies:
                 gone = await self._patience.insist("send", partial(self._queue.send, batch.replies))
-                for held in [held for held in self._held.values() if held.job.submitter in gone]:
-                    self._abort(held, Outcome.GATEWAY_LOST)
+                if gone:
+                    for held in [held for held in self._held.values() if held.job.submitter in gone]:
+                        self._abort(held, Outcome.GATEWAY_LOST)
             self._release(finish.end for _, finish in batch.finishes)
 
     async def _settle(self, batch: Batch) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +37,11 @@ events = st.lists(
 @given(jobs)
 def test_a_job_comes_back_as_it_went(job):
     assert wire.unpack_job(wire.pack_job(job)) == job
+
+
+def test_a_job_is_read_as_of_its_attempt():
+    job = wire.Job("r", "g", "o", "w", "tiny", wire.CHAT, deadline_ms=1, prompt_tokens=1, cost_expected=1)
+    assert wire.unpack_job(wire.pack_job(job), 3) == replace(job, attempt=3)
 
 
 @given(events)

@@ -11,6 +11,7 @@ With `faults` on, a prompt may hold [[echo:NAME=VALUE]]:
 """
 
 import asyncio
+import contextlib
 import os
 import re
 from array import array
@@ -32,6 +33,7 @@ RING_WORDS = 1_024
 TICK_S = 1.0
 STEP_S = 0.005  # tokens due within it come in one step, so that hundreds of streams cost few wake-ups
 DIED = 70
+FAULTS = ("fail", "stall", "die")
 _MARKER = re.compile(r"\[\[echo:(tokens|pace|fail|stall|die)(?:=(\d{1,7}))?\]\]")
 _WORD = re.compile(r"\u2581[a-z]{3,9}")
 
@@ -119,11 +121,13 @@ class EchoEngine:
             if outputs:
                 yield outputs
                 continue
-            try:
-                async with asyncio.timeout(self._pause_s()):
+            pause_s = self._pause_s()
+            if pause_s is None:
+                await self._wake.wait()
+                continue
+            with contextlib.suppress(TimeoutError):  # then something is due
+                async with asyncio.timeout(pause_s):
                     await self._wake.wait()
-            except TimeoutError:
-                continue  # something is due
 
     def stats(self) -> EngineStats:
         return EngineStats(running=len(self._open), last_step_s=self._last_step_s)
@@ -146,7 +150,7 @@ class EchoEngine:
         length = min(wanted, room)
         given = len(emitted(job, number))
         prefill_s = self._options.prefill_tokens_per_s and len(job.prompt_ids) / self._options.prefill_tokens_per_s
-        fault = next((name for name in ("fail", "stall", "die") if name in wishes), None)
+        fault = next((name for name in FAULTS if name in wishes), None) if wishes else None
         fault_at = wishes.get(fault) if fault is not None else None
         return _Choice(
             request_id=job.request_id,
