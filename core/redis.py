@@ -58,19 +58,35 @@ class Calls:
         self._pump: asyncio.Task[None] | None = None
 
     async def command(self, *words: Any) -> Any:
-        if len(self._pending) >= PENDING_CALLS_MAX:
-            raise RedisTimeoutError(f"more than {PENDING_CALLS_MAX} calls wait for Redis")
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._pending.append((words, future))
-        if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._drain())
-        return await future
+        return await self._ask(words)
+
+    async def commands(self, many: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """All answers in order, from as few round trips as there can be; raises the first error."""
+        asked = [self._ask(words) for words in many]
+        try:
+            return [await future for future in asked]
+        except BaseException:
+            _forget(asked)
+            raise
 
     async def script(self, script: Script, key: str, *arguments: Any) -> Any:
+        (answer,) = await self.scripts(script, key, [arguments])
+        return answer
+
+    async def scripts(self, script: Script, key: str, many: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """One run for each tuple of arguments."""
+        asked = [self._ask(("EVALSHA", script.sha, 1, key, *arguments)) for arguments in many]
+        answers = []
         try:
-            return await self.command("EVALSHA", script.sha, 1, key, *arguments)
-        except NoScriptError:
-            return await self.command("EVAL", script.source, 1, key, *arguments)
+            for future, arguments in zip(asked, many, strict=True):
+                try:
+                    answers.append(await future)
+                except NoScriptError:
+                    answers.append(await self._ask(("EVAL", script.source, 1, key, *arguments)))
+        except BaseException:
+            _forget(asked)
+            raise
+        return answers
 
     async def close(self) -> None:
         if self._pump is not None and not self._pump.done():
@@ -78,6 +94,15 @@ class Calls:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._pump
         await self._drop_connection()
+
+    def _ask(self, words: tuple[Any, ...]) -> asyncio.Future[Any]:
+        if len(self._pending) >= PENDING_CALLS_MAX:
+            raise RedisTimeoutError(f"more than {PENDING_CALLS_MAX} calls wait for Redis")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._pending.append((words, future))
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._drain())
+        return future
 
     async def _drain(self) -> None:
         while self._pending:
@@ -105,6 +130,7 @@ class Calls:
         """All commands in one write. A connection that failed, or was left in mid-answer, is never used again."""
         if self._connection is None:
             self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py
+            self._connection.socket_timeout = None  # the batch is bounded as a whole: see _drain
         connection = self._connection
         answers: list[Any] = []
         try:
@@ -122,5 +148,14 @@ class Calls:
     async def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            connection.socket_timeout = self._timeout_s
             await connection.disconnect(nowait=True)
             await self._pool.release(connection)
+
+
+def _forget(asked: Sequence["asyncio.Future[Any]"]) -> None:
+    """Nobody waits for these any more; their errors are the one that is being raised."""
+    for future in asked:
+        if future.done() and not future.cancelled():
+            future.exception()
+        future.cancel()

@@ -1,6 +1,5 @@
 """The queue over Redis: each promise of `base.py` is one Lua script of `core/meter/scripts`, run atomically."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -72,8 +71,12 @@ class _Cell:
         self._clock = clock
 
     async def run(self, script: Script, *arguments: Any) -> Any:
+        (answer,) = await self.run_many(script, [arguments])
+        return answer
+
+    async def run_many(self, script: Script, many: Sequence[tuple[Any, ...]]) -> list[Any]:
         now = "" if self._clock is None else str(self._clock.now_ms())
-        return await self.calls.script(script, self.key, now, *arguments)
+        return await self.calls.scripts(script, self.key, [(now, *arguments) for arguments in many])
 
     async def tell_losses(self, flat: Sequence[Any]) -> int:
         """Send Lost to the submitters of what a script declared lost."""
@@ -87,13 +90,8 @@ class _Cell:
         submitters = list(replies)
         if not submitters:
             return frozenset()
-        answers = await asyncio.gather(*(self._append(submitter, replies[submitter]) for submitter in submitters))
+        answers = await self.calls.commands([_append(name, replies[name]) for name in submitters])
         return frozenset(name for name, answer in zip(submitters, answers, strict=True) if answer is None)
-
-    async def _append(self, submitter: str, events: Sequence[Event]) -> Any:
-        key = replies_key(submitter)
-        packed = pack_events(list(events))
-        return await self.calls.command("XADD", key, "NOMKSTREAM", "MAXLEN", "~", REPLIES_MAX, "*", "b", packed)
 
 
 class RedisSubmitterQueue:
@@ -219,7 +217,8 @@ class RedisWorkerQueue:
         return await self._cell.send(replies)
 
     async def finish(self, finishes: Sequence[Finish]) -> list[Settlement]:
-        return list(await asyncio.gather(*(self._finish(finish) for finish in finishes)))
+        answers = await self._cell.run_many(FINISH, [_finish_arguments(finish) for finish in finishes])
+        return [_settlement(finish.end, answer) for finish, answer in zip(finishes, answers, strict=True)]
 
     async def leave(self, slot: WorkerSlot) -> None:
         self._listening.discard(slot.worker_id)
@@ -232,32 +231,12 @@ class RedisWorkerQueue:
         reserve = self._cell.settings.tiers[slot.tier].pool_reserve
         room = min(room, TAKE_MAX)
         flat = await self._cell.run(TAKE, slot.worker_id, slot.tier, slot.slots, room, lease_ms, reserve)
-        jobs = [replace(unpack_job(raw), attempt=attempt) for raw, attempt in zip(flat[::2], flat[1::2], strict=True)]
+        jobs = [unpack_job(raw, attempt) for raw, attempt in zip(flat[::2], flat[1::2], strict=True)]
         if len(jobs) < room:
             self._listening.add(slot.worker_id)
         else:
             self._listening.discard(slot.worker_id)
         return jobs
-
-    async def _finish(self, finish: Finish) -> Settlement:
-        end = finish.end
-        usage = end.usage
-        kept = pack_events([end])
-        accepted, prompt, completion, cached, cost_nano = await self._cell.run(
-            FINISH,
-            end.request_id,
-            end.attempt,
-            finish.worker_id,
-            finish.outcome.value,
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            usage.cached_tokens,
-            finish.first_token_ms,
-            kept if len(kept) <= END_KEPT_BYTES_MAX else b"",
-        )
-        if not accepted:
-            return Settlement(accepted=False, end=end)
-        return Settlement(True, replace(end, usage=Usage(prompt, completion, cached), cost_nano=cost_nano))
 
 
 class RedisQueueKeeper:
@@ -286,6 +265,36 @@ class RedisQueueKeeper:
 
     async def close(self) -> None:
         await self._cell.calls.close()
+
+
+def _append(submitter: str, events: Sequence[Event]) -> tuple[Any, ...]:
+    """No stream, no reader: nothing is made for a submitter that is gone."""
+    bound = ("NOMKSTREAM", "MAXLEN", "~", REPLIES_MAX)
+    return ("XADD", replies_key(submitter), *bound, "*", "b", pack_events(list(events)))
+
+
+def _finish_arguments(finish: Finish) -> tuple[Any, ...]:
+    end = finish.end
+    usage = end.usage
+    kept = pack_events([end])
+    return (
+        end.request_id,
+        end.attempt,
+        finish.worker_id,
+        finish.outcome.value,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        finish.first_token_ms,
+        kept if len(kept) <= END_KEPT_BYTES_MAX else b"",
+    )
+
+
+def _settlement(end: End, answer: Sequence[int]) -> Settlement:
+    accepted, prompt, completion, cached, cost_nano = answer
+    if not accepted:
+        return Settlement(accepted=False, end=end)
+    return Settlement(accepted=True, end=replace(end, usage=Usage(prompt, completion, cached), cost_nano=cost_nano))
 
 
 def _entries(found: Any) -> list[Any]:
