@@ -1,11 +1,10 @@
 """One way to talk to Redis: bounded, pipelined, safe to cancel.
 
-`Calls` gathers what is asked for during one round trip into the next one, over one connection that no caller ever
-holds: hundreds of callers need one socket, and a caller that is cancelled cannot leave its reply to the next.
+All callers of a `Calls` share one connection that none of them holds: hundreds need one socket, what is asked for in
+the same moment travels together, and a caller that is cancelled cannot leave its reply to the next.
 """
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import Sequence
 from importlib import resources
@@ -13,12 +12,14 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from core.redis_line import Line, close_line, open_line
 
 BLOCK_S_MAX = 1.0
 CALL_S = 2.0
-BATCH_CALLS_MAX = 256
 PENDING_CALLS_MAX = 20_000
 CONNECTIONS_MAX = 32
 
@@ -48,20 +49,21 @@ class Script:
 
 
 class Calls:
-    """Commands and scripts, batched. Raises what Redis answers, or its TimeoutError after `timeout_s`."""
+    """Commands and scripts. Raises what Redis answers, or its ConnectionError or TimeoutError after `timeout_s`."""
 
     def __init__(self, client: "Redis", timeout_s: float = CALL_S) -> None:
         self._pool = client.connection_pool
         self._timeout_s = timeout_s
+        self._line: Line | None = None
         self._connection: AbstractConnection | None = None
-        self._pending: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
-        self._pump: asyncio.Task[None] | None = None
+        self._unsent: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
+        self._connecting: asyncio.Task[None] | None = None
 
     async def command(self, *words: Any) -> Any:
         return await self._ask(words)
 
     async def commands(self, many: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """All answers in order, from as few round trips as there can be; raises the first error."""
+        """All answers in order, of one round trip; raises the first error."""
         asked = [self._ask(words) for words in many]
         try:
             return [await future for future in asked]
@@ -89,68 +91,54 @@ class Calls:
         return answers
 
     async def close(self) -> None:
-        if self._pump is not None and not self._pump.done():
-            self._pump.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._pump
-        await self._drop_connection()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        await self._drop()
 
     def _ask(self, words: tuple[Any, ...]) -> asyncio.Future[Any]:
-        if len(self._pending) >= PENDING_CALLS_MAX:
+        line = self._line
+        if len(self._unsent) + (0 if line is None else line.waiting) >= PENDING_CALLS_MAX:
             raise RedisTimeoutError(f"more than {PENDING_CALLS_MAX} calls wait for Redis")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._pending.append((words, future))
-        if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._drain())
+        if line is not None:
+            line.send(words, future)
+            return future
+        self._unsent.append((words, future))
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect())
         return future
 
-    async def _drain(self) -> None:
-        while self._pending:
-            batch, self._pending = self._pending[:BATCH_CALLS_MAX], self._pending[BATCH_CALLS_MAX:]
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    answers = await self._round_trip([words for words, _ in batch])
-            except TimeoutError:
-                answers = [RedisTimeoutError(f"Redis did not answer within {self._timeout_s} s")] * len(batch)
-            except (RedisError, OSError) as error:
-                answers = [error] * len(batch)
-            except asyncio.CancelledError:
-                for _, future in batch + self._pending:
-                    future.cancel()
-                raise
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if future.done():  # its caller was cancelled meanwhile
-                    continue
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
-
-    async def _round_trip(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """All commands in one write. A connection that failed, or was left in mid-answer, is never used again."""
-        if self._connection is None:
-            self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py
-            self._connection.socket_timeout = None  # the batch is bounded as a whole: see _drain
-        connection = self._connection
-        answers: list[Any] = []
+    async def _connect(self) -> None:
+        error: RedisError = RedisConnectionError("The connection to Redis was closed.")
         try:
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            for _ in commands:
-                try:
-                    answers.append(await connection.read_response())
-                except ResponseError as error:
-                    answers.append(error)
-        except BaseException:
-            await self._drop_connection()
-            raise
-        return answers
+            async with asyncio.timeout(self._timeout_s):
+                await self._drop()
+                self._line, self._connection = await open_line(self._pool, self._timeout_s, self._lost)
+        except TimeoutError:
+            error = RedisTimeoutError(f"Redis did not accept a connection within {self._timeout_s} s")
+        except RedisError as refused:
+            error = refused
+        except OSError as unreachable:
+            error = RedisConnectionError(f"Redis cannot be reached: {unreachable}")
+        finally:
+            unsent, self._unsent = self._unsent, []
+            for words, future in unsent:
+                if future.done():
+                    continue
+                if self._line is None:
+                    future.set_exception(error)
+                else:
+                    self._line.send(words, future)
 
-    async def _drop_connection(self) -> None:
+    def _lost(self) -> None:
+        self._line = None
+
+    async def _drop(self) -> None:
         connection, self._connection = self._connection, None
+        line, self._line = self._line, None
         if connection is not None:
-            connection.socket_timeout = self._timeout_s
-            await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+            await close_line(self._pool, line, connection)
 
 
 def _forget(asked: Sequence["asyncio.Future[Any]"]) -> None:
