@@ -103,6 +103,7 @@ local function band_insert(meta, band, id, seq, of_org, of_ws)
   call('ZADD', orgs, float(of_org), meta.org)
 end
 
+-- Answers whether it was there, and whether its workspace and its organisation still wait in this band.
 local function band_remove(meta, band, id)
   local orgs = base .. 'q:' .. meta.tier .. ':' .. band
   local flows = orgs .. ':' .. meta.org
@@ -110,13 +111,15 @@ local function band_remove(meta, band, id)
   if call('ZREM', flow, id) == 0 then
     return false
   end
-  if call('EXISTS', flow) == 0 then
-    call('ZREM', flows, meta.ws)
-    if call('EXISTS', flows) == 0 then
-      call('ZREM', orgs, meta.org)
-    end
+  if call('EXISTS', flow) == 1 then
+    return true, true, true
   end
-  return true
+  call('ZREM', flows, meta.ws)
+  if call('EXISTS', flows) == 1 then
+    return true, false, true
+  end
+  call('ZREM', orgs, meta.org)
+  return true, false, false
 end
 
 -- Put a job into its flow. A flow that was empty starts at no less than the flow last served.

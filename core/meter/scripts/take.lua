@@ -20,22 +20,17 @@ local function passed_deadline(id, record)
   return true
 end
 
-local function give(id, record)
-  dequeue(record.meta, id)
+local function start(id, attempt)
   call('HSET', base .. 'r:' .. id, 's', 'running', 'w', worker, 'tk', int(now))
-  call('SADD', base .. 'wj:' .. worker, id)
-  count_running(record.meta, 1)
-  return call('HGET', base .. 'r:' .. id, 'j'), record.a
+  return call('HGET', base .. 'r:' .. id, 'j'), attempt
 end
 
+-- Advance the virtual times of a job's flows; answers their new values, and the old one of the organisation.
 local function charge(meta)
   local of_org, of_ws = flow_times(meta)
   local next_org, next_ws = of_org + meta.cost / meta.weight, of_ws + meta.cost
-  call('HSET', base .. 't:' .. tier, 'vt', float(of_org))
   save_times(meta, next_org, next_ws, of_ws)
-  if call('EXISTS', base .. 'age:' .. tier) == 1 then
-    reorder(meta, next_org, next_ws)
-  end
+  return next_org, next_ws, of_org
 end
 
 -- A job with two strikes runs alone. The first worker to ask is emptied for it.
@@ -53,9 +48,13 @@ local function solo()
       if call('EXISTS', base .. 'wj:' .. worker) == 1 then
         return true
       end
-      local job, attempt = give(id, record)
-      charge(record.meta)
-      return true, {job, attempt}
+      dequeue(record.meta, id)
+      call('SADD', base .. 'wj:' .. worker, id)
+      count_running(record.meta, 1)
+      local next_org, next_ws, served = charge(record.meta)
+      call('HSET', base .. 't:' .. tier, 'vt', float(served))
+      reorder(record.meta, next_org, next_ws)
+      return true, {start(id, record.a)}
     end
     id = call('LINDEX', base .. 'solo:' .. tier, 0)
   end
@@ -80,10 +79,14 @@ local function promote()
   end
 end
 
+-- What this call has given so far, written at its end: organisation -> jobs, ids, their cost, the virtual time served.
+local given = {by_org = {}, ids = {}, cost = 0, served = nil}
+
 local function below_share(org)
   local weight = num(call('HGET', base .. 'wt:' .. tier, org))
   local active = num(call('HGET', base .. 't:' .. tier, 'aw'))
-  return num(call('HGET', base .. 'run:' .. tier, org)) < slots * weight / (active + 1)
+  local running = num(call('HGET', base .. 'run:' .. tier, org)) + (given.by_org[org] or 0)
+  return running < slots * weight / (active + 1)
 end
 
 local function pick_organisation(band, running)
@@ -98,7 +101,7 @@ local function pick_organisation(band, running)
   return nil
 end
 
--- The next job in fair order, or nil. Advances the virtual times of its flows.
+-- The next job in fair order and its band, or nil.
 local function next_job(running)
   for _, band in ipairs({'interactive', 'batch'}) do
     local org = pick_organisation(band, running)
@@ -108,12 +111,55 @@ local function next_job(running)
       local id = call('ZRANGE', flows .. ':' .. ws, 0, 0)[1]
       local record = read_record(id)
       if not passed_deadline(id, record) then
-        return id, record
+        return id, record, band
       end
       org = pick_organisation(band, running)
     end
   end
   return nil
+end
+
+local function give(id, record, band)
+  local meta = record.meta
+  local _, ws_waits, org_waits = band_remove(meta, band, id)
+  if meta.band == 'batch' then
+    call('ZREM', base .. 'ba:' .. tier, id)
+  end
+  local next_org, next_ws, served = charge(meta)
+  if org_waits then
+    call('ZADD', queues .. band, 'XX', float(next_org), meta.org)
+  end
+  if ws_waits then
+    call('ZADD', queues .. band .. ':' .. meta.org, 'XX', float(next_ws), meta.ws)
+  end
+  local other = band == 'batch' and 'interactive' or 'batch'
+  if call('EXISTS', queues .. other) == 1 then
+    call('ZADD', queues .. other, 'XX', float(next_org), meta.org)
+    call('ZADD', queues .. other .. ':' .. meta.org, 'XX', float(next_ws), meta.ws)
+  end
+  given.by_org[meta.org] = (given.by_org[meta.org] or 0) + 1
+  given.ids[#given.ids + 1] = id
+  given.cost = given.cost + meta.cost
+  given.served = served
+  return start(id, record.a)
+end
+
+local function write_given()
+  local count = #given.ids
+  if count == 0 then
+    return
+  end
+  call('ZREM', base .. 'age:' .. tier, unpack(given.ids))
+  call('SADD', base .. 'wj:' .. worker, unpack(given.ids))
+  call('HINCRBY', base .. 't:' .. tier, 'running', count)
+  call('HINCRBY', base .. 't:' .. tier, 'qcost', int(-given.cost))
+  call('HSET', base .. 't:' .. tier, 'vt', float(given.served))
+  for org, jobs in pairs(given.by_org) do
+    call('HINCRBY', base .. 'run:' .. tier, org, jobs)
+  end
+  if call('EXISTS', base .. 'age:' .. tier) == 1 then
+    ring(base .. 'bell:' .. tier)  -- there is more, for whoever has room
+  end
 end
 
 local out = {}
@@ -128,16 +174,13 @@ if room > 0 and call('EXISTS', base .. 'age:' .. tier) == 1 then
   promote()
   local running = num(call('HGET', base .. 't:' .. tier, 'running'))
   for _ = 1, room do
-    local id, record = next_job(running)
+    local id, record, band = next_job(running)
     if not id then
       break
     end
-    out[#out + 1], out[#out + 2] = give(id, record)
-    charge(record.meta)
+    out[#out + 1], out[#out + 2] = give(id, record, band)
     running = running + 1
   end
-  if #out > 0 and call('EXISTS', base .. 'age:' .. tier) == 1 then
-    ring(base .. 'bell:' .. tier)  -- there is more, for whoever has room
-  end
+  write_given()
 end
 return out
