@@ -6,7 +6,8 @@ commit. So whatever fails in between, and however often, each settled request is
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TypeVar
 
 from redis.exceptions import RedisError
@@ -18,6 +19,9 @@ from core.heartbeat import BEAT_S, Beat, Heartbeat
 from core.meter.usage import UsageEvent, UsageSource
 
 TROUBLE = (DatabaseUnavailableError, RedisError, OSError)  # what passes by itself
+
+COLUMNS = tuple(field.name for field in fields(UsageEvent))
+VALUES_OF = attrgetter(*COLUMNS)
 
 Answer = TypeVar("Answer")
 
@@ -95,7 +99,8 @@ class Collector:
 def store(database: Database, events: Sequence[UsageEvent]) -> int:
     """Insert what is new, in one transaction; how many were given."""
     with database.unit_of_work() as session:
-        insert_new(session, UsageRecord, [asdict(event) for event in events], ["request_id"])
+        rows = [dict(zip(COLUMNS, VALUES_OF(event), strict=True)) for event in events]
+        insert_new(session, UsageRecord, rows, ["request_id"])
     return len(events)
 
 

@@ -112,6 +112,7 @@ def private_redis(home: Home, env: Mapping[str, str]) -> PrivateRedis:
         f"dir {quoted(home.redis)}",
         "appendonly yes",
         "appendfsync everysec",
+        "auto-aof-rewrite-min-size 256mb",  # rewriting copies everything: not every half minute of a busy hour
         'save ""',  # the append-only file is the one copy; snapshots beside it would only cost
         f"maxmemory {MEMORY_MAX}",
         "maxmemory-policy noeviction",

@@ -1,18 +1,21 @@
 """A closed-loop load: N callers, each on its own kept-alive connection, one request after another.
 
-Raw asyncio on purpose: the load generator must cost far less than what it measures.
+A bare protocol on purpose: the load generator shares the cores with what it measures, and must cost far less.
 """
 
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import sys
 import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-HEAD_BYTES_MAX = 64 * 1024
+import uvloop
+
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +42,71 @@ def make_target(url: str, key: str, model: str, max_tokens: int) -> Target:
     return Target(parts.hostname, parts.port or 80, head.encode() + body)
 
 
-async def caller(target: Target, until: float, latencies_ms: list[float]) -> None:
-    reader, writer = await asyncio.open_connection(target.host, target.port, limit=HEAD_BYTES_MAX)
-    try:
-        while time.perf_counter() < until:
-            started = time.perf_counter()
-            writer.write(target.request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            if not head.startswith(b"HTTP/1.1 200"):
-                raise SystemExit(f"not a 200: {head[:200]!r}")
-            await read_body(reader, head.lower())
-            latencies_ms.append((time.perf_counter() - started) * 1000)
-    finally:
-        writer.close()
+class Caller(asyncio.Protocol):
+    """Sends the next request when the answer to the last one is complete; `done` is set when the time is over."""
+
+    def __init__(self, target: Target, until: float, latencies_ms: list[float]) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._request = target.request
+        self._until = until
+        self._latencies_ms = latencies_ms
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP, so both ways
+        self._transport = transport
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if not is_complete(self._received):
+            return
+        if not self._received.startswith(b"HTTP/1.1 200"):
+            self._end(RuntimeError(f"not a 200: {self._received[:200]!r}"))
+            return
+        self._latencies_ms.append((time.perf_counter() - self._started) * 1000)
+        if time.perf_counter() < self._until:
+            self._ask()
+        else:
+            self._end(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(RuntimeError(f"the connection was lost: {exc}"))
+
+    def _ask(self) -> None:
+        self._received = b""
+        self._started = time.perf_counter()
+        self._transport.write(self._request)
+
+    def _end(self, error: Exception | None) -> None:
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+        self._transport.close()
 
 
-async def read_body(reader: asyncio.StreamReader, head: bytes) -> None:
-    if b"transfer-encoding: chunked" in head:
-        while size := int(await reader.readuntil(b"\r\n"), 16):
-            await reader.readexactly(size + 2)
-        await reader.readexactly(2)
-        return
-    length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-    await reader.readexactly(length)
+def is_complete(received: bytes) -> bool:
+    """Whether head and body of one answer are here."""
+    head, found, body = received.partition(b"\r\n\r\n")
+    if not found:
+        return False
+    length = CONTENT_LENGTH.search(head)
+    if length is None:  # chunked
+        return body.endswith(b"0\r\n\r\n")
+    return len(body) >= int(length.group(1))
 
 
 async def measure(target: Target, callers: int, seconds: float) -> dict[str, float]:
     latencies_ms: list[float] = []
     started = time.perf_counter()
-    await asyncio.gather(*(caller(target, started + seconds, latencies_ms) for _ in range(callers)))
+    loop = asyncio.get_running_loop()
+    made = [
+        await loop.create_connection(lambda: Caller(target, started + seconds, latencies_ms), target.host, target.port)
+        for _ in range(callers)
+    ]
+    await asyncio.gather(*(caller.done for _, caller in made))
     elapsed = time.perf_counter() - started
     cuts = statistics.quantiles(latencies_ms, n=100)
     return {
@@ -88,7 +127,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=16)
     args = parser.parse_args()
     target = make_target(args.url, args.key, args.model, args.max_tokens)
-    json.dump(asyncio.run(measure(target, args.callers, args.seconds)), sys.stdout)
+    json.dump(uvloop.run(measure(target, args.callers, args.seconds)), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 -- Answers {accepted, prompt, completion, cached, cost_nano}.
 local id, attempt, worker, outcome = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local record = read_record(id)
-call('SREM', base .. 'wc:' .. worker, id)
 if not record or record.s ~= 'running' or record.w ~= worker or record.a ~= attempt then
+  call('SREM', base .. 'wc:' .. worker, id)
   return {0, 0, 0, 0, 0}
+end
+if record.cm then
+  call('SREM', base .. 'wc:' .. worker, id)
 end
 if record.cm and outcome == 'finished' then
   outcome = 'cancelled'  -- its worker had not seen the cancel yet

@@ -48,9 +48,7 @@ local function correct_order(meta, record, counted)
     local of_org, of_ws, served = flow_times(meta)
     of_org, of_ws = of_org + difference / meta.weight, of_ws + difference
     save_times(meta, of_org, of_ws, served)
-    if call('EXISTS', base .. 'age:' .. meta.tier) == 1 then
-      reorder(meta, of_org, of_ws)
-    end
+    reorder(meta, of_org, of_ws)
   end
   local speed = actual / math.max(1, now - record.tk)
   local before = call('HGET', base .. 't:' .. meta.tier, 'speed')

@@ -90,8 +90,10 @@ end
 local function reorder(meta, of_org, of_ws)
   for _, band in ipairs({'interactive', 'batch'}) do
     local orgs = base .. 'q:' .. meta.tier .. ':' .. band
-    call('ZADD', orgs, 'XX', float(of_org), meta.org)
-    call('ZADD', orgs .. ':' .. meta.org, 'XX', float(of_ws), meta.ws)
+    if call('EXISTS', orgs) == 1 then
+      call('ZADD', orgs, 'XX', float(of_org), meta.org)
+      call('ZADD', orgs .. ':' .. meta.org, 'XX', float(of_ws), meta.ws)
+    end
   end
 end
 
