@@ -1,5 +1,6 @@
 """`tramontane run embed`: the embedding tiers of the catalog in one process, an encoder and a loop for each."""
 
+from prometheus_client import CollectorRegistry
 from structlog.stdlib import BoundLogger
 
 from core.catalog import Tier
@@ -7,6 +8,7 @@ from core.clock import Clock
 from core.errors import SetupError
 from core.installation import catalog_for
 from core.logs import set_up_logs
+from core.queue.metrics import WorkerMetrics
 from core.queue.process import Work, serve
 from core.settings import limit_threads, read_settings
 from core.wire import EMBED
@@ -27,4 +29,5 @@ def main() -> int:
     def make(tier: Tier, clock: Clock, log: BoundLogger) -> EmbeddingExecutor:
         return EmbeddingExecutor(tier, make_encoder(tier, settings.home), clock, log)
 
-    return serve(Work(tiers, make), settings, settings.loop(), catalog, set_up_logs("embed", settings.log_level))
+    work = Work(tiers, make, WorkerMetrics(CollectorRegistry()).of)
+    return serve(work, settings, settings.loop(), catalog, set_up_logs("embed", settings.log_level))

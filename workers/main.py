@@ -10,12 +10,12 @@ from core.clock import Clock
 from core.errors import SetupError
 from core.installation import catalog_for
 from core.logs import set_up_logs
+from core.queue.metrics import WorkerMetrics
 from core.queue.process import Work, serve
 from core.settings import limit_threads, read_settings
 from core.weights import resolve_weights
 from workers.engines.factory import make_engine
 from workers.generator import Generator
-from workers.metrics import WorkerMetrics
 from workers.settings import WorkerSettings
 from workers.text import Vocabulary
 

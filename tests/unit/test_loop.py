@@ -7,9 +7,9 @@ from prometheus_client import CollectorRegistry
 
 from core.queue.base import Outcome
 from core.queue.loop import ExecutorStalledError
+from core.queue.metrics import WorkerMetrics
 from core.wire import End, Piece
 from tests.unit.loop_bench import Bench, settings, until
-from workers.metrics import WorkerMetrics
 
 
 async def test_an_answer_at_once_is_one_message_pieces_before_the_end():

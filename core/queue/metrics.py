@@ -1,4 +1,4 @@
-"""Counters of a worker process; the only label is the tier. With PROMETHEUS_MULTIPROC_DIR set they live in files
+"""Counters of a process with work loops, chat or embedding; the only label is the tier. With PROMETHEUS_MULTIPROC_DIR set they live in files
 there, and the gateway's /metrics sums them over processes.
 """
 
