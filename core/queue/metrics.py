@@ -1,5 +1,6 @@
-"""Counters of a process with work loops, chat or embedding; the only label is the tier. With PROMETHEUS_MULTIPROC_DIR set they live in files
-there, and the gateway's /metrics sums them over processes.
+"""Counters of a process with work loops, chat or embedding; the only label is the tier.
+
+With PROMETHEUS_MULTIPROC_DIR set they live in files there, and the gateway's /metrics sums them over processes.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
