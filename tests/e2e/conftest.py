@@ -1,7 +1,9 @@
-"""A platform with the real engines, started once for all tests that only use it."""
+"""What end-to-end tests share: a platform with the real engines, and a gateway over a queue in memory."""
 
 import pytest
+import pytest_asyncio
 
+from tests.e2e.gateway_world import caller, gateway_world
 from tests.e2e.installation import Installation
 
 
@@ -11,3 +13,15 @@ def platform(tmp_path_factory):
     made.ok("up", "--detach", "--port", "0")
     yield made
     made.ok("down")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world():
+    async with gateway_world() as built:
+        yield built
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(world):
+    async with caller(world) as built:
+        yield built

@@ -1,10 +1,12 @@
 """A gateway on a real socket, over the queue in memory; its workers are played by the test."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import httpx
 import structlog
 
 from core.catalog import Catalog
@@ -27,6 +29,9 @@ from gateway.settings import GatewaySettings
 
 KEY = "test-key"
 AUTH = {"authorization": f"Bearer {KEY}"}
+MESSAGES = [{"role": "user", "content": "Hello"}]
+CHAT = "/v1/chat/completions"
+WAIT_S = 10
 CATALOG = Catalog.model_validate(
     {
         "plans": {
@@ -234,3 +239,17 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
 
 def _drop(_logger: object, _method: str, _event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     raise structlog.DropEvent
+
+
+def caller(world):
+    return httpx.AsyncClient(base_url=world.url, headers=AUTH, timeout=WAIT_S)
+
+
+def chat(model="auto", **fields):
+    return {"model": model, "messages": MESSAGES, **fields}
+
+
+def chunks(text):
+    lines = [line[6:] for line in text.split("\n\n") if line.startswith("data: ")]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
