@@ -20,6 +20,7 @@ from core.installation import catalog_for
 from core.settings import environment, read_settings
 from gateway.accounts.settings import AccountSettings
 from gateway.settings import GatewaySettings
+from workers.engines.factory import check_engines
 
 INTERRUPTED = 130
 SUPERVISOR = "supervisor"
@@ -63,7 +64,7 @@ def start_detached(options: StartOptions) -> int:
     terminal = Terminal(SystemClock())
     terminal.title()
     settings = _settings(options)
-    catalog_for(settings)  # a broken line is told before anything is made
+    check_engines(catalog_for(settings))  # a broken line is told before anything is made
     home = prepare(settings.home)
     reading, writing = os.pipe()
     with os.fdopen(reading, encoding="utf-8") as progress:

@@ -14,6 +14,7 @@ from core.errors import SetupError
 from core.ids import IdSource
 from core.installation import catalog_for, config_path
 from gateway.accounts.settings import AccountSettings
+from workers.engines.factory import check_engines
 
 PRIVATE_UMASK = 0o077
 BACKLOG = 2_048
@@ -30,6 +31,7 @@ def up(
     """Run until SIGINT or SIGTERM. Answers whether it was ever ready; raises SetupError with one sentence."""
     progress.begin("Reading the configuration")
     catalog = catalog_for(settings)
+    check_engines(catalog)
     os.umask(PRIVATE_UMASK)
     home = prepare(settings.home)
     taken = lock(home)

@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 from structlog.stdlib import BoundLogger
 
-from core.catalog import Tier
+from core.catalog import Catalog, Tier
 from core.clock import Clock
 from core.errors import SetupError
+from core.wire import CHAT
 from workers.engines.base import Engine
 
 
@@ -29,11 +30,16 @@ ENGINES: Mapping[str, EngineClass] = MappingProxyType(
 )
 
 
+def check_engines(catalog: Catalog) -> None:
+    """SetupError for a chat tier whose engine no release of ours has: to be told before anything is started."""
+    for tier in catalog.tiers:
+        if tier.kind == CHAT:
+            _chosen(tier)
+
+
 def make_engine(tier: Tier, weights: Path | str, clock: Clock, log: BoundLogger) -> Engine:
     """Not started yet. SetupError if the tier's engine is not installed, or its folder of weights is missing."""
-    chosen = ENGINES.get(tier.engine)
-    if chosen is None:
-        raise SetupError(f"{tier.name}: the {tier.engine} engine is not part of this installation yet.")
+    chosen = _chosen(tier)
     if chosen.needs_weights and isinstance(weights, Path) and not weights.exists():
         raise SetupError(f"{tier.name}: there are no weights at {weights}.")
     try:
@@ -41,3 +47,10 @@ def make_engine(tier: Tier, weights: Path | str, clock: Clock, log: BoundLogger)
     except ModuleNotFoundError as error:
         raise SetupError(f"{tier.name}: the {tier.engine} engine needs the package {error.name}.") from error
     return engine
+
+
+def _chosen(tier: Tier) -> EngineClass:
+    chosen = ENGINES.get(tier.engine)
+    if chosen is None:
+        raise SetupError(f"{tier.name}: the {tier.engine} engine is not part of this installation yet.")
+    return chosen
