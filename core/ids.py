@@ -6,8 +6,6 @@ from typing import Protocol
 
 from core.clock import Clock
 
-CELL_LENGTH = 2
-
 
 class IdSource(Protocol):
     def request_id(self, cell: str) -> str:
@@ -39,7 +37,3 @@ class CountingIds:
 
     def token(self, length_bytes: int) -> str:
         return f"{next(self._next):0{2 * length_bytes}x}"
-
-
-def cell_of(request_id: str) -> str:
-    return request_id[:CELL_LENGTH]

@@ -43,7 +43,6 @@ class Script:
 
     def __init__(self, name: str, *parts: str) -> None:
         folder = resources.files("core.meter") / "scripts"
-        self.name = name
         self.source = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*parts, name))
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
@@ -70,10 +69,6 @@ class Calls:
         except BaseException:
             _forget(asked)
             raise
-
-    async def script(self, script: Script, key: str, *arguments: Any) -> Any:
-        (answer,) = await self.scripts(script, key, [arguments])
-        return answer
 
     async def scripts(self, script: Script, key: str, many: Sequence[tuple[Any, ...]]) -> list[Any]:
         """One run for each tuple of arguments."""

@@ -16,7 +16,6 @@ EMBED = "embed"
 
 INTERACTIVE = "interactive"
 BATCH = "batch"
-BANDS = (INTERACTIVE, BATCH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import structlog
 import uvicorn
 import uvloop
 
-from core.catalog import Catalog, Tier
+from core.catalog import Catalog
 from core.clock import Clock, SystemClock
 from core.db import Database, DatabaseUnavailableError, connect_database
 from core.errors import SetupError
@@ -25,7 +25,7 @@ from core.queue.redis import RedisQueueKeeper, RedisSubmitterQueue
 from core.queue.settings import queue_settings
 from core.redis import connect
 from core.settings import read_settings
-from core.text_counter import Counter, TextCounter, WordCounter
+from core.text_counter import Counter, text_counter
 from core.tokens import ChatTokenizer
 from gateway.accounts.principals import SqlPrincipals
 from gateway.accounts.seed import seed_platform
@@ -40,7 +40,6 @@ from gateway.services import Lifecycle, Services
 from gateway.settings import GatewaySettings
 
 SUBMITTER_BYTES = 8
-DEMO = "demo:"
 CLOSE_S = 5
 MS_PER_S = 1_000
 
@@ -203,15 +202,7 @@ def load_tokenizers(catalog: Catalog) -> Mapping[str, ChatTokenizer]:
 
 
 def load_counters(catalog: Catalog, home: Path) -> Mapping[str, Counter]:
-    return {tier.name: _counter(tier, home) for tier in catalog.tiers if tier.kind == "embed"}
-
-
-def _counter(tier: Tier, home: Path) -> Counter:
-    if tier.engine == "hash":
-        return WordCounter()
-    if tier.weights.startswith(DEMO):
-        return TextCounter.load(home / "models" / tier.weights.removeprefix(DEMO))
-    return TextCounter.load(Path(tier.weights))
+    return {tier.name: text_counter(tier, home) for tier in catalog.tiers if tier.kind == "embed"}
 
 
 async def _beat(services: Services, server: uvicorn.Server) -> None:

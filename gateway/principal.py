@@ -9,8 +9,7 @@ from core.queue.base import Rule
 @dataclass(frozen=True, slots=True)
 class Principal:
     """`generation` is the organisation's number read before the rest was loaded; `weight` its share in the fair
-    queue; `rules` are all limits that apply, in the order in which they are checked. `lenient`: the key's requests may
-    carry fields that the schema does not know.
+    queue; `rules` are all limits that apply, in the order in which they are checked.
     """
 
     key_id: str
@@ -20,7 +19,6 @@ class Principal:
     generation: int
     weight: int
     rules: tuple[Rule, ...]
-    lenient: bool = False
 
 
 class PrincipalSource(Protocol):
