@@ -5,6 +5,7 @@ no timer and no stream for a command. All knowledge of how to take a transport o
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,9 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+# Redis 6 wraps what a script was refused in an error of its own; later ones say the refusal itself.
+_IN_SCRIPT = re.compile(r"^ERR Error running script .*?: -([A-Z]+ .*)$", re.DOTALL)
 
 LOST = "The connection to Redis was lost."
 
@@ -28,7 +32,7 @@ class Line(asyncio.Protocol):
         self._timeout_s = timeout_s
         self._when_lost = when_lost
         self._loop = asyncio.get_running_loop()
-        self._replies = hiredis.Reader(protocolError=InvalidResponse, replyError=BaseParser.parse_error)
+        self._replies = hiredis.Reader(protocolError=InvalidResponse, replyError=_error_of)
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._lost = False
@@ -92,6 +96,12 @@ class Line(asyncio.Protocol):
             self._timer = self._loop.call_later(left_s, self._look)
         else:
             self.fail(RedisTimeoutError(f"Redis did not answer within {self._timeout_s} s"))
+
+
+def _error_of(reply: str) -> Exception:
+    inner = _IN_SCRIPT.match(reply)
+    error: Exception = BaseParser.parse_error(reply if inner is None else inner.group(1))  # type: ignore[no-untyped-call]  # redis-py
+    return error
 
 
 async def open_line(

@@ -14,7 +14,7 @@ from structlog.stdlib import BoundLogger
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 # Answers of a server that cannot write for now: full memory or disk, loading, a replica during a fail-over.
-_PASSING = ("OOM", "MISCONF", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS")
+_PASSING = frozenset({"OOM", "MISCONF", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"})
 
 Answer = TypeVar("Answer")
 
@@ -23,7 +23,12 @@ def passes(error: Exception) -> bool:
     """Whether time cures it; anything else is a defect and must surface."""
     if isinstance(error, OSError | RedisConnectionError | RedisTimeoutError):  # OSError has the builtin ones below it
         return True
-    return isinstance(error, RedisError) and str(error).startswith(_PASSING)
+    return isinstance(error, RedisError) and _code(error) in _PASSING
+
+
+def _code(error: RedisError) -> str:
+    """redis-py keeps the codes it knows apart from the message; the others still begin it."""
+    return getattr(error, "status_code", None) or str(error).partition(" ")[0]
 
 
 class Patience:

@@ -9,8 +9,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from core.queue.patience import passes
 from core.redis import Calls, connect
-from tests.redis_servers import bundled_redis, redis_server
+from tests.redis_servers import bundled_redis, newer_redis, redis_server
 
 PASSWORD = "for-this-test"
 
@@ -110,3 +111,27 @@ async def test_closed_it_tells_who_still_waits(calls):
     await calls.close()
     with pytest.raises(RedisConnectionError):
         await waiting
+
+
+WRITE = ("EVAL", "return redis.call('SET', KEYS[1], 'x')", 1, "key")
+
+
+@pytest.mark.parametrize("binary", [bundled_redis, newer_redis])
+@pytest.mark.parametrize("trouble", [("CONFIG", "SET", "maxmemory", "1mb"), ("REPLICAOF", "127.0.0.1", "1")])
+@pytest.mark.parametrize("write", [WRITE, ("SET", "key", "x")])
+async def test_a_server_that_cannot_write_for_now_is_waited_for(binary, trouble, write):
+    with redis_server(binary()) as (_, socket):
+        client = connect(f"unix://{socket}", timeout_s=2.0)
+        calls = Calls(client)
+        try:
+            await calls.command("SET", "ballast", "x" * 2_000_000)
+            await calls.command(*trouble)
+            with pytest.raises(ResponseError) as caught:
+                await calls.command(*write)
+            assert passes(caught.value), caught.value
+            with pytest.raises(ResponseError) as defect:
+                await calls.command("EVAL", "return redis.call('NOSUCH')", 1, "key")
+            assert not passes(defect.value)
+        finally:
+            await calls.close()
+            await client.aclose()
