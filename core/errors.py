@@ -33,11 +33,20 @@ GREEDY_TOP_P = ErrorKind(400, "invalid_request_invalid_args", "3054", "temperatu
 BAD_REQUEST = ErrorKind(400, "invalid_request_error", None, "The request cannot be read as HTTP.")
 UNAUTHORIZED = ErrorKind(401, "unauthorized", None, "No key, or not a valid one.")
 PAYMENT_REQUIRED = ErrorKind(402, "insufficient_credit", "1310", "The organisation's credit does not cover it.")
+CREDIT_RESERVED = ErrorKind(
+    429, "credit_reserved", "1311", "Credit would cover it, but open requests hold it: try again when they end."
+)
 FORBIDDEN = ErrorKind(403, "tier_not_allowed", "1910", "The key may not do this.")
 NOT_FOUND = ErrorKind(404, "not_found", None, "No such route or object.")
 METHOD_NOT_ALLOWED = ErrorKind(405, "method_not_allowed", None, "The route exists, the verb does not.")
 REQUEST_TIMEOUT = ErrorKind(408, "request_timeout", None, "The body took too long to arrive.")
 BODY_TOO_LARGE = ErrorKind(413, "request_too_large", None, "The body is larger than body_bytes_max.")
+IDEMPOTENCY_RUNNING = ErrorKind(409, "idempotency_key_in_use", "1410", "The request with this key still runs.")
+ANSWER_EXPIRED = ErrorKind(409, "answer_expired", "1411", "It ran once with this key; its answer is no longer kept.")
+IDEMPOTENCY_MISMATCH = ErrorKind(422, "idempotency_key_reused", "1412", "This key was used with another body.")
+CONFLICT = ErrorKind(409, "conflict", None, "The object's state does not allow it, or the name is taken.")
+TOO_MANY_ATTEMPTS = ErrorKind(429, "too_many_attempts", "1320", "Too many log-ins were tried: wait.")
+NOT_ALLOWED = ErrorKind(403, "not_allowed", "1911", "The caller's role or scope does not allow it.")
 UNSUPPORTED_MEDIA = ErrorKind(415, "unsupported_media_type", None, "The body is not application/json.")
 VALIDATION = ErrorKind(422, "invalid_request_error", None, "The body is not JSON, or a field is wrong.")
 RATE_LIMITED = ErrorKind(429, "rate_limited", "1300", "A limit of requests, tokens or concurrency is reached.")
@@ -50,19 +59,21 @@ ALL_KINDS: tuple[ErrorKind, ...] = (
     BAD_REQUEST, INVALID_MODEL, MESSAGE_ORDER, ASSISTANT_MESSAGE, FUNCTION_CALL, PROMPT_TOO_LARGE,
     INVALID_ARGUMENTS, GREEDY_TOP_P, UNAUTHORIZED, PAYMENT_REQUIRED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED,
     REQUEST_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_MEDIA, VALIDATION, RATE_LIMITED, CAPACITY, INTERNAL,
-    ENGINE_FAILED, UNAVAILABLE,
+    ENGINE_FAILED, UNAVAILABLE, CREDIT_RESERVED, IDEMPOTENCY_RUNNING, ANSWER_EXPIRED, IDEMPOTENCY_MISMATCH, CONFLICT,
+    TOO_MANY_ATTEMPTS, NOT_ALLOWED,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Which rule refused: told to the caller word for word."""
+    """Which rule refused: told to the caller word for word. `tier` if it concerns one only."""
 
     rule: str
     scope: str
     limit: int
     remaining: int
     retry_after_ms: int | None
+    tier: str = ""
 
 
 class PlatformError(Exception):

@@ -12,6 +12,7 @@ import msgpack
 VERSION = 1
 
 CHAT = "chat"
+FIM = "fim"
 EMBED = "embed"
 
 INTERACTIVE = "interactive"
@@ -20,7 +21,9 @@ BATCH = "batch"
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one request draws its tokens. `seed` None means: drawn from the request id."""
+    """How one request draws its tokens. `seed` None means: drawn from the request id. `logprobs` is how many of the
+    likeliest tokens to report beside each chosen one (0: only that one); None: none at all. `top_k` 0: all.
+    """
 
     max_tokens: int
     temperature: float = 0.7
@@ -32,6 +35,8 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logprobs: int | None = None
+    top_k: int = 0
+    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,10 @@ class Job:
 
     `prompt_tokens` counts what is billed as prompt; `emitted_ids` holds, per choice, what an earlier attempt
     already delivered; `cost_expected` is in units of the fair queue (uncached prompt plus expected output tokens).
+    `grammar` is one in llguidance's Lark form, for every choice. `output_covered`: so many output tokens, over all
+    choices, are reserved at admission; more must be extended before it is delivered. `keep_answer`: the end carries the
+    whole answer, and the submitter's absence does not stop it. `tool_marker`: the tokenizer's own tool call token is
+    written out in the text.
     """
 
     request_id: str
@@ -60,6 +69,13 @@ class Job:
     sampling: Sampling | None = None
     grammar: str | None = None
     trace: str = ""
+    output_covered: int = 0
+    keep_answer: bool = False
+    tool_marker: bool = False
+
+
+# Of one token: its log probability, and (token id, log probability) of the likeliest at its place, likeliest first.
+TokenLogprob = tuple[float, tuple[tuple[int, float], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +90,7 @@ class Usage:
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Some tokens of one choice. `first_index` counts the choice's tokens before them; `text` may lag behind them
-    (an unfinished character, a possible stop string), it never runs ahead.
+    (an unfinished character, a possible stop string), it never runs ahead. `logprobs`, if asked for: one for each token.
     """
 
     request_id: str
@@ -83,6 +99,18 @@ class Piece:
     first_index: int
     token_ids: tuple[int, ...]
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The whole of one choice, kept for an Idempotency-Key. Token ids and log probabilities only if they were asked
+    for.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +118,8 @@ class End:
     """The one terminal event: sent after the request is settled, and kept with its record.
 
     `finish_reasons` has one word per choice: stop, length, tool_calls or error. `vectors` are little-endian float32.
-    `error` is None or a sentence for the caller; then nothing was charged.
+    `error` is None or a sentence for the caller; then nothing was charged. `ended_by` names the rule that ended it early.
+    `answers`, one for each choice, only where the job said keep_answer, and only in the copy that is kept.
     """
 
     request_id: str
@@ -101,6 +130,7 @@ class End:
     vectors: tuple[bytes, ...] = ()
     error: str | None = None
     ended_by: str | None = None
+    answers: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +145,18 @@ Event = Piece | End | Lost
 _EVENT_TYPES: dict[str, type[Piece] | type[End] | type[Lost]] = {"piece": Piece, "end": End, "lost": Lost}
 _EVENT_NAMES = {cls: name for name, cls in _EVENT_TYPES.items()}
 _NESTED: dict[type, tuple[str, type]] = {Job: ("sampling", Sampling), End: ("usage", Usage)}
+_NESTED_MANY: dict[type, tuple[str, type]] = {End: ("answers", Answer)}
 
 # Per class: (field, default), with MISSING for what must be present.
 _DEFAULTS: dict[type, tuple[tuple[str, Any], ...]] = {
-    cls: tuple((f.name, f.default) for f in fields(cls)) for cls in (Job, Sampling, Usage, Piece, End, Lost)
+    cls: tuple((f.name, f.default) for f in fields(cls)) for cls in (Job, Sampling, Usage, Piece, Answer, End, Lost)
 }
 _NAMES = {cls: frozenset(name for name, _ in defaults) for cls, defaults in _DEFAULTS.items()}
 
-Record = TypeVar("Record", bound=Job | Sampling | Usage | Piece | End | Lost)
+Record = TypeVar("Record", bound=Job | Sampling | Usage | Piece | Answer | End | Lost)
 
 
-def to_map(record: Job | Sampling | Usage | Event) -> dict[str, Any]:
+def to_map(record: Job | Sampling | Usage | Answer | Event) -> dict[str, Any]:
     """Field names to plain values, without what stands at its default."""
     cls = type(record)
     out: dict[str, Any] = {}
@@ -137,6 +168,10 @@ def to_map(record: Job | Sampling | Usage | Event) -> dict[str, Any]:
         name, _ = _NESTED[cls]
         if out.get(name) is not None:
             out[name] = to_map(out[name])
+    if cls in _NESTED_MANY:
+        name, _ = _NESTED_MANY[cls]
+        if name in out:
+            out[name] = [to_map(part) for part in out[name]]
     return out
 
 
@@ -148,6 +183,10 @@ def from_map(cls: type[Record], raw: dict[str, Any]) -> Record:
         name, nested = _NESTED[cls]
         if raw.get(name) is not None:
             raw[name] = from_map(nested, raw[name])
+    if cls in _NESTED_MANY:
+        name, nested = _NESTED_MANY[cls]
+        if name in raw:
+            raw[name] = tuple([from_map(nested, part) for part in raw[name]])
     return cls(**raw)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from core.errors import Refusal
-from core.queue.base import RuleKind, RuleState
+from core.queue.rules import RuleKind, RuleState
 
 RawHeaders = list[tuple[bytes, bytes]]
 

@@ -1,15 +1,20 @@
 """Who is calling: what a key stands for, as every later step needs it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
-from core.queue.base import Rule
+from core.queue.base import Price
+from core.queue.rules import Rule
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """`generation` is the organisation's number read before the rest was loaded; `weight` its share in the fair
-    queue; `rules` are all limits that apply, in the order in which they are checked.
+    queue; `rules` are all limits that apply to any tier, in the order in which they are checked; `prices` by tier, the
+    version in force and the next; `tiers` None: all; `networks` empty: any address. `lenient` accepts what OpenAI
+    clients send. `user_id` is who owns the key, empty for one that the command line made.
     """
 
     key_id: str
@@ -19,6 +24,12 @@ class Principal:
     generation: int
     weight: int
     rules: tuple[Rule, ...]
+    prices: Mapping[str, tuple[Price, ...]]
+    tiers: frozenset[str] | None = None
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    lenient: bool = False
+    user_id: str = ""
+    key_name: str = ""
 
 
 class PrincipalSource(Protocol):

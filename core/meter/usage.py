@@ -8,7 +8,8 @@ from typing import Protocol
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
     """Billed tokens and money of one settled request. `decoded_tokens` is what was computed, billed or not; times are
-    Redis TIME in ms; `taken_ms` and `first_token_ms` (from the take) are 0 if it never came so far.
+    Redis TIME in ms; `taken_ms` and `first_token_ms` (from the take) are 0 if it never came so far. `epoch` is the one
+    whose credit was reserved.
     """
 
     request_id: str
@@ -30,6 +31,7 @@ class UsageEvent:
     taken_ms: int
     first_token_ms: int
     settled_ms: int
+    epoch: int = 0
 
 
 class UsageSource(Protocol):

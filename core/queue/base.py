@@ -11,12 +11,14 @@ from enum import StrEnum
 from typing import Protocol
 
 from core.errors import Refusal
+from core.queue.rules import Rule, RuleState
 from core.wire import End, Event, Job
 
 RECORD_KEPT_MS = 600_000
 DECIDE_MS = 5_000
 AGEING_MS = 60_000
 REPLIES_KEPT_MS = 30_000
+CLAIM_KEPT_MS = 86_400_000
 STRIKES_MAX = 3
 SOLO_STRIKES = 2
 USAGE_BACKLOG_MAX = 200_000
@@ -37,12 +39,6 @@ class QueueSettings:
     tiers: Mapping[str, TierBounds]
 
 
-class RuleKind(StrEnum):
-    REQUESTS_PER_MINUTE = "requests_per_minute"  # sliding window of 60 s
-    TOKENS_PER_MINUTE = "tokens_per_minute"  # bucket that refills evenly and may go below zero
-    CONCURRENCY = "concurrency"  # open records
-
-
 class Outcome(StrEnum):
     FINISHED = "finished"
     CANCELLED = "cancelled"
@@ -52,64 +48,68 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One limit to check and reserve: `scope` is organisation, workspace, key or tier; `scope_id` may combine them."""
-
-    kind: RuleKind
-    scope: str
-    scope_id: str
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
 class Price:
-    """Integer nano-units of the installation's currency per 1 000 tokens, pinned at admission."""
+    """Integer nano-units of the installation's currency per 1 000 tokens, pinned at admission; in force from
+    `start_ms` on.
+    """
 
     version: str
     input_nano: int
     cached_nano: int
     output_nano: int
+    start_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An Idempotency-Key as admission sees it: `key` is workspace, route and the caller's key in one digest; `digest`
+    is that of the body. Claimed for CLAIM_KEPT_MS, unless the request ends in a way that a repetition may cure.
+    """
+
+    key: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
     """Everything the one admission call needs. `output_reserved` is the slice of output tokens that money and
     tokens-per-minute are reserved for; `weight` is the organisation's share in the fair queue; `queue_wait_ms_max`
-    is how long the caller would wait at most, so that a hopeless queue refuses at once.
+    is how long the caller would wait at most, so that a hopeless queue refuses at once. `prices` are the version in
+    force and the next one, by start: the script's clock picks. `rules` are those that concern the job's tier.
     """
 
     job: Job
     key_id: str
     generation: int
-    price: Price
+    prices: tuple[Price, ...]
     rules: tuple[Rule, ...]
     output_reserved: int
     weight: int
     queue_wait_ms_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class RuleState:
-    """A rule after this admission, for response headers. `reset_ms`: until it is full again."""
-
-    rule: Rule
-    remaining: int
-    reset_ms: int
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
+    """`credit_left_nano` is what the organisation can still reserve before billing gives more; -1 when nobody asked,
+    for nothing was reserved.
+    """
+
     request_id: str
     admitted_ms: int
     cost_reserved_nano: int
     queue_wait_ms: int
     rules: tuple[RuleState, ...]
+    price_version: str = ""
+    credit_left_nano: int = -1
 
 
 class RefusedBy(StrEnum):
     STALE = "stale"  # the caller's generation is old: reload the principal, try once more
     RULE = "rule"
-    CREDIT = "credit"
+    CREDIT = "credit"  # limit: needed; remaining: free in Redis; billing may give more
+    EPOCH = "epoch"  # Redis is new or was restarted: billing opens the next epoch first
+    UNSEEDED = "unseeded"  # a calendar rule that is not counted yet: seed it from SQL, then ask again
     QUEUE_FULL = "queue_full"
     QUEUE_SLOW = "queue_slow"
     BACKLOG = "backlog"  # usage is not being collected: refuse rather than lose it
@@ -117,8 +117,23 @@ class RefusedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
+    """`reserved_nano`, with CREDIT: what open requests of the organisation hold. `rule`, with RULE and UNSEEDED: the
+    one that refused, as it was asked.
+    """
+
     by: RefusedBy
     refusal: Refusal
+    reserved_nano: int = 0
+    rule: Rule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The claim was made before, by request_id. `same_body` False: for another body."""
+
+    request_id: str
+    same_body: bool
+    streamed: bool
 
 
 class RequestState(StrEnum):
@@ -145,7 +160,7 @@ class Standing:
 class SubmitterQueue(Protocol):
     """The side of a gateway process or a batch runner. Its id is new for each process start."""
 
-    async def admit(self, admission: Admission) -> Admitted | Refused:
+    async def admit(self, admission: Admission) -> Admitted | Refused | Repeated:
         """One call, all or nothing: check every rule, reserve, and put the job into its tier's queue."""
 
     async def receive(self, wait_s: float) -> list[Event]:
@@ -210,6 +225,28 @@ class Settlement:
     end: End
 
 
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A running request wants `output_tokens` covered in all, over its choices."""
+
+    request_id: str
+    attempt: int
+    worker_id: str
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """`covered_tokens`: as many may be delivered, to the exact token. `refused_by` names the rule (credit,
+    spend_per_day, spend_per_month, tokens_per_month) when that is fewer than were asked for; ask again, it may have
+    been filled. `accepted` False: the attempt is stale, as in a Settlement.
+    """
+
+    accepted: bool
+    covered_tokens: int
+    refused_by: str = ""
+
+
 class WorkerQueue(Protocol):
     """The side of a worker or the embedding service."""
 
@@ -222,6 +259,11 @@ class WorkerQueue(Protocol):
 
     async def send(self, replies: Mapping[str, Sequence[Event]]) -> frozenset[str]:
         """Events by submitter, one message each. Answers the submitters that are gone."""
+
+    async def extend(self, extensions: Sequence[Extension]) -> list[Extended]:
+        """Reserve the next slice of output: money, spending caps and monthly tokens bound it; tokens per minute only
+        go below zero.
+        """
 
     async def finish(self, finishes: Sequence[Finish]) -> list[Settlement]:
         """Settle, once per request: money, limits, usage event, acknowledgement; the end is kept for 10 minutes."""
@@ -253,9 +295,6 @@ class QueueKeeper(Protocol):
         """Mark attempts of expired leases as lost and tell their submitters; settle without charge what nobody
         answered for, and what is past its deadline. Answers how many attempts were lost.
         """
-
-    async def seed_credit(self, organisation: str, amount_nano: int) -> None:
-        """Fill an organisation's credit, once: a second call changes nothing."""
 
     async def set_generation(self, organisation: str, generation: int) -> None: ...
 

@@ -30,6 +30,11 @@ class Executor(Protocol):
     def submit(self, job: Job) -> None:
         """Never blocks and never raises for a bad job: its failure is an Ended."""
 
+    def cover(self, request_id: str, output_tokens: int) -> None:
+        """So many output tokens, over all choices, may be put out now; it began with the job's `output_covered`. What
+        is computed beyond waits inside, uncounted, and is dropped by an abort. Unknown ids are ignored.
+        """
+
     def abort(self, request_id: str) -> None:
         """Stop a request; an Ended with what was generated so far follows. Unknown ids are ignored."""
 

@@ -22,12 +22,12 @@ from core.queue.base import (
     RefusedBy,
     Renewal,
     RequestState,
-    RuleState,
     Settlement,
     Standing,
     TierStats,
     WorkerSlot,
 )
+from core.queue.rules import RuleState
 from core.redis import BLOCK_S_MAX, CALL_S, Calls, Script
 from core.wire import End, Event, Job, Lost, Usage, pack_events, pack_job, unpack_events, unpack_job
 

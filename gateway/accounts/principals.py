@@ -12,7 +12,7 @@ from sqlalchemy import select
 from core.clock import Clock
 from core.db import Database, DatabaseUnavailableError
 from core.errors import UNAUTHORIZED, UNAVAILABLE, PlatformError
-from core.queue.base import Rule, RuleKind
+from core.queue.rules import Rule, RuleKind
 from gateway.accounts.keys import Pepper, key_id_of, same_digest
 from gateway.accounts.models import ApiKey, Organisation, Plan, Workspace
 from gateway.principal import Principal

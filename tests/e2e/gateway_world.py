@@ -13,8 +13,13 @@ from core.catalog import Catalog
 from core.clock import SystemClock
 from core.errors import UNAUTHORIZED, PlatformError
 from core.ids import SystemIds
-from core.queue.base import Finish, Outcome, Rule, RuleKind, WorkerSlot
+from core.queue.base import (
+    Finish,
+    Outcome,
+    WorkerSlot,
+)
 from core.queue.memory import MemoryBroker, MemoryQueueKeeper, MemorySubmitterQueue, MemoryWorkerQueue
+from core.queue.rules import Rule, RuleKind
 from core.queue.settings import queue_settings
 from core.text_counter import WordCounter
 from core.tokens import ChatTokenizer

@@ -7,7 +7,12 @@ from core.catalog import read_catalog
 from core.clock import ManualClock
 from core.errors import PlatformError, Refusal
 from core.ids import CountingIds
-from core.queue.base import Price, Refused, RefusedBy, Rule, RuleKind
+from core.queue.base import (
+    Price,
+    Refused,
+    RefusedBy,
+)
+from core.queue.rules import Rule, RuleKind
 from core.text_counter import WordCounter
 from core.tokens import ChatTokenizer
 from core.wire import CHAT, EMBED, Sampling

@@ -6,7 +6,7 @@ import pytest
 
 from core import errors
 from core.errors import ALL_KINDS, ErrorKind, PlatformError, Refusal
-from core.queue.base import Rule, RuleKind, RuleState
+from core.queue.rules import Rule, RuleKind, RuleState
 from gateway.errors import render, render_no_route
 from gateway.headers import limit_headers
 

@@ -8,7 +8,11 @@ from exchange_stage import SLOT, Stage, chat, end, last, piece, settings
 
 from core import errors
 from core.errors import PlatformError
-from core.queue.base import Outcome, RequestState, Rule, RuleKind
+from core.queue.base import (
+    Outcome,
+    RequestState,
+)
+from core.queue.rules import Rule, RuleKind
 from core.wire import End, Usage
 from gateway.exchange import ClientLeft, Delta, Finished, StalePrincipal
 

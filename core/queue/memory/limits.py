@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from core.errors import Refusal
-from core.queue.base import Rule, RuleKind, RuleState
+from core.queue.rules import Rule, RuleKind, RuleState
 
 MINUTE_MS = 60_000
 SUB_WINDOW_MS = 5_000

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from core.queue.base import Admission, Outcome, Price, RequestState, Rule
+from core.queue.base import (
+    Admission,
+    Outcome,
+    Price,
+    RequestState,
+)
+from core.queue.rules import Rule
 from core.wire import CHAT, End, Job, Usage
 
 NOT_BILLED = frozenset({Outcome.FAILED, Outcome.GATEWAY_LOST, Outcome.TIMEOUT})

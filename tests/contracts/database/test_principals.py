@@ -12,7 +12,7 @@ from core.clock import ManualClock
 from core.db import Database, DatabaseUnavailableError, connect_database
 from core.errors import UNAUTHORIZED, UNAVAILABLE, PlatformError
 from core.ids import SystemIds
-from core.queue.base import Rule, RuleKind
+from core.queue.rules import Rule, RuleKind
 from gateway.accounts.keys import Pepper, generate_key
 from gateway.accounts.principals import EXPIRED, NOT_A_KEY, REVOKED, PrincipalSettings, SqlPrincipals
 from gateway.accounts.seed import ensure_default

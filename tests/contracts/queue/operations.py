@@ -11,11 +11,10 @@ from core.queue.base import (
     Finish,
     Outcome,
     Refused,
-    Rule,
-    RuleKind,
     Standing,
     WorkerSlot,
 )
+from core.queue.rules import Rule, RuleKind
 from core.wire import BATCH, CHAT, EMBED, INTERACTIVE, End, Job, Lost, Usage
 from tests.contracts.queue.world import SETTINGS, World
 

@@ -10,10 +10,9 @@ from core.queue.base import (
     Refused,
     RefusedBy,
     RequestState,
-    Rule,
-    RuleKind,
     WorkerSlot,
 )
+from core.queue.rules import Rule, RuleKind
 from core.wire import Usage
 from tests.contracts.queue.world import NANO_PER_TOKEN, RICH_NANO, World
 

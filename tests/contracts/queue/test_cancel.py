@@ -4,7 +4,12 @@ import asyncio
 
 import pytest
 
-from core.queue.base import Outcome, RequestState, Rule, RuleKind, WorkerSlot
+from core.queue.base import (
+    Outcome,
+    RequestState,
+    WorkerSlot,
+)
+from core.queue.rules import Rule, RuleKind
 from core.wire import Usage
 from tests.contracts.queue.world import RICH_NANO, World
 

@@ -5,7 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from core.queue.base import Admitted, Finish, Outcome, RequestState, Rule, RuleKind, WorkerSlot
+from core.queue.base import (
+    Admitted,
+    Finish,
+    Outcome,
+    RequestState,
+    WorkerSlot,
+)
+from core.queue.rules import Rule, RuleKind
 from core.wire import CHAT, EMBED, End, Usage
 from tests.contracts.queue.world import RICH_NANO, World
 

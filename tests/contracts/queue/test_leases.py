@@ -2,7 +2,13 @@
 
 from dataclasses import replace
 
-from core.queue.base import Outcome, RequestState, Rule, RuleKind, Standing, WorkerSlot
+from core.queue.base import (
+    Outcome,
+    RequestState,
+    Standing,
+    WorkerSlot,
+)
+from core.queue.rules import Rule, RuleKind
 from core.wire import End, Lost, Usage
 from tests.contracts.queue.world import LEASE_MS, RICH_NANO, World
 

@@ -21,8 +21,6 @@ from core.queue.base import (
     QueueSettings,
     Refused,
     RefusedBy,
-    Rule,
-    RuleKind,
     Settlement,
     SubmitterQueue,
     TierBounds,
@@ -37,6 +35,7 @@ from core.queue.memory import (
     MemoryWorkerQueue,
 )
 from core.queue.redis import RedisQueueKeeper, RedisSubmitterQueue, RedisWorkerQueue
+from core.queue.rules import Rule, RuleKind
 from core.wire import CHAT, INTERACTIVE, End, Job, Sampling, Usage
 
 LEASE_MS = 6_000

@@ -1,0 +1,14 @@
+"""Placeholder of money; its owner fills it."""
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Filled by the change that brings the tables."""
+
+
+def downgrade() -> None:
+    """The same."""
