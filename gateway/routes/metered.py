@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from core.queue.base import Admission
+from core.queue.base import Admission, Claim
 from gateway.exchange import Conversation, StalePrincipal
 from gateway.middleware import Call, call_of, read_json
 from gateway.principal import Principal
@@ -40,11 +40,14 @@ class Exchanged:
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A checked request. `admit` says what to ask the queue for, and may be called again for a principal that was
-    loaded anew; `answer` tells the caller what became of it.
+    loaded anew; `answer` tells the caller what became of it. `ignored` are the fields that were accepted and do nothing.
+    `large`: admit takes long, so call it in a thread.
     """
 
-    admit: Callable[[Principal], Admission]
+    admit: Callable[[Principal, Claim | None], Admission]
     answer: Callable[[Exchanged], Awaitable[None]]
+    ignored: tuple[str, ...] = ()
+    large: bool = False
 
 
 class MeteredRoute(APIRoute):
