@@ -206,13 +206,14 @@ class Renewal:
 class Finish:
     """A worker's last word on a request. Token counts are what was computed; what is billed is decided inside
     (who pays: outcome, the cancel's bound, nothing generated) and comes back in the Settlement.
-    `first_token_ms` counts from the take to the first token; 0 if there was none.
+    `first_token_ms` counts from the take to the first token; 0 if there was none. `keep_answer`: as the job said.
     """
 
     end: End
     worker_id: str
     outcome: Outcome
     first_token_ms: int = 0
+    keep_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class Extended:
-    """`covered_tokens`: as many may be delivered, to the exact token. `refused_by` names the rule (credit,
+    """`covered_tokens`: as many may be delivered, to the exact token. `refused_by` names the rule (credit, epoch,
     spend_per_day, spend_per_month, tokens_per_month) when that is fewer than were asked for; ask again, it may have
     been filled. `accepted` False: the attempt is stale, as in a Settlement.
     """
