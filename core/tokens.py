@@ -21,8 +21,9 @@ from mistral_common.protocol.instruct.messages import (
 from mistral_common.protocol.instruct.request import ChatCompletionRequest, InstructRequest
 from mistral_common.protocol.instruct.tool_calls import FunctionCall, Tool, ToolCall
 from mistral_common.protocol.instruct.validator import ValidationMode, get_validator
-from mistral_common.tokens.tokenizers.base import Tokenized, TokenizerVersion
+from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy, Tokenized, TokenizerVersion
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from pydantic import ValidationError
 
 from core.errors import ASSISTANT_MESSAGE, FUNCTION_CALL, INVALID_ARGUMENTS, MESSAGE_ORDER, VALIDATION, PlatformError
@@ -38,6 +39,9 @@ _KINDS = (
 # In v1 the turn markers are ordinary text, so a text that holds one would end its own turn. A space behind the
 # bracket makes other ids of it and reads the same. Later templates use control tokens, which text never becomes.
 _TEXT_MARKER = re.compile(r"\[(?=/?INST\])")
+# How a sentencepiece vocabulary writes a single byte, and a space.
+_BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
+_SPACE_PIECE = "\u2581"
 # The templates whose normaliser hands an ordinary conversation on as it is: with the system's text apart from the
 # turns, or as the first of them. Another file's version goes through its own normaliser.
 _SYSTEM_APART = frozenset({TokenizerVersion.v1, TokenizerVersion.v2, TokenizerVersion.v3})
@@ -98,6 +102,16 @@ class ChatTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, without control tokens."""
         return self._base.decode(list(ids))
+
+    def piece(self, token_id: int) -> tuple[str, bytes]:
+        """One token alone: its text, with a replacement mark for half a character, and its exact bytes."""
+        if isinstance(self._base, Tekkenizer):
+            raw = self._base.id_to_byte_piece(token_id, SpecialTokenPolicy.KEEP)
+        else:
+            word = self._base.id_to_piece(token_id)
+            byte = _BYTE_PIECE.fullmatch(word)
+            raw = bytes.fromhex(byte[1]) if byte else word.replace(_SPACE_PIECE, " ").encode()
+        return raw.decode(errors="replace"), raw
 
     def _encode_ordinary(self, turns: list[ChatMessage]) -> tuple[int, ...]:
         # Two in five of a short prompt's microseconds would go to copying the turns twice, to find nothing to change.
