@@ -8,8 +8,11 @@ from mistral_common.exceptions import (
     InvalidAssistantMessageException,
     InvalidFunctionCallException,
     InvalidMessageStructureException,
+    InvalidToolException,
+    InvalidToolSchemaException,
     MistralCommonException,
 )
+from mistral_common.protocol.fim.request import FIMRequest
 from mistral_common.protocol.instruct.chunk import ContentChunk, TextChunk
 from mistral_common.protocol.instruct.messages import (
     AssistantMessage,
@@ -28,6 +31,7 @@ from pydantic import ValidationError
 
 from core.errors import ASSISTANT_MESSAGE, FUNCTION_CALL, INVALID_ARGUMENTS, MESSAGE_ORDER, VALIDATION, PlatformError
 from core.tokenizer_files import tokenizer_file
+from core.tools import MARKER, ToolForm, as_text_turns, neutral
 
 # The serving validator wants a name; it is not part of the template.
 _MODEL = "tier"
@@ -36,16 +40,19 @@ _KINDS = (
     (InvalidAssistantMessageException, ASSISTANT_MESSAGE),
     (InvalidFunctionCallException, FUNCTION_CALL),
 )
-# In v1 the turn markers are ordinary text, so a text that holds one would end its own turn. A space behind the
-# bracket makes other ids of it and reads the same. Later templates use control tokens, which text never becomes.
-_TEXT_MARKER = re.compile(r"\[(?=/?INST\])")
 # How a sentencepiece vocabulary writes a single byte, and a space.
 _BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
 _SPACE_PIECE = "\u2581"
+_OF_TOOLS = (InvalidToolException, InvalidToolSchemaException)
+# Where mistral-common's sentence differs from the one that the API is known to give.
+_LIVE_WORDS = (("(or Assistant with prefix)", "(or Assistant with prefix True)"),)
+_NEITHER = ("content or tool_calls, but not both.", "content or tool_calls, but not none.")
 # The templates whose normaliser hands an ordinary conversation on as it is: with the system's text apart from the
 # turns, or as the first of them. Another file's version goes through its own normaliser.
 _SYSTEM_APART = frozenset({TokenizerVersion.v1, TokenizerVersion.v2, TokenizerVersion.v3})
 _SYSTEM_FIRST = frozenset({TokenizerVersion.v7})
+# Calls are a JSON list behind a control token; later versions write them in another way.
+_TOOL_TOKENS = frozenset({TokenizerVersion.v2, TokenizerVersion.v3, TokenizerVersion.v7})
 
 
 class ChatTokenizer:
@@ -59,8 +66,10 @@ class ChatTokenizer:
         self._validator = get_validator(tokenizer.version, ValidationMode.serving)
         self._system_apart = tokenizer.version in _SYSTEM_APART
         self._shortens = self._system_apart or tokenizer.version in _SYSTEM_FIRST
+        # In v1 markers are ordinary text; later templates use control tokens, which text never becomes.
         self._text_markers = tokenizer.version == TokenizerVersion.v1
-        self.calls_tools = tokenizer.version not in {TokenizerVersion.v1, TokenizerVersion.v2}
+        self.has_fim = tokenizer.version != TokenizerVersion.v1
+        self.tool_form = self._tool_form()
         self.bos_id = self._base.bos_id
         self.eos_id = self._base.eos_id
         # No token stands for more text than this: a bound on a prompt's tokens that needs no encoding.
@@ -78,26 +87,35 @@ class ChatTokenizer:
 
         Raises PlatformError with mistral-common's own sentence for a conversation that it refuses.
         """
-        if tools and not self.calls_tools:
+        if tools and self.tool_form is None:
             raise PlatformError(INVALID_ARGUMENTS, "Function calling is not enabled for this model", param="tools")
+        turns: list[ChatMessage] = []
         try:
             turns = [self._message(message) for message in messages]
             if self._shortens and not tools and _is_ordinary(turns):
                 return self._encode_ordinary(turns)
-            request: ChatCompletionRequest[ChatMessage] = ChatCompletionRequest(
-                model=_MODEL,
-                messages=turns,
-                tools=[Tool.model_validate(tool) for tool in tools] if tools else None,
-            )
-            return tuple(self._tokenizer.encode_chat_completion(request).tokens)
+            return self._encode_whole(turns, tools or ())
         except MistralCommonException as error:
-            kind = next((kind for cls, kind in _KINDS if isinstance(error, cls)), INVALID_ARGUMENTS)
-            raise PlatformError(kind, error.message, param="messages") from error
+            raise _refused(error, turns) from error
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             raise PlatformError(INVALID_ARGUMENTS, str(first["msg"]), param="messages") from error
         except UnicodeEncodeError as error:
             raise PlatformError(VALIDATION, "A message holds half of a surrogate pair", param="messages") from error
+        except (ValueError, RecursionError) as error:
+            message = (
+                "The JSON of a tool's arguments or result is nested too deeply, or holds a number that is too long"
+            )
+            raise PlatformError(INVALID_ARGUMENTS, message, param="messages") from error
+
+    def encode_fim(self, prompt: str, suffix: str) -> tuple[int, ...]:
+        """The ids of a fill-in-the-middle prompt; only where `has_fim`."""
+        try:
+            request = FIMRequest(prompt=prompt, suffix=suffix or None)
+            prompt.encode(), suffix.encode()
+            return tuple(self._tokenizer.encode_fim(request).tokens)
+        except UnicodeEncodeError as error:
+            raise PlatformError(VALIDATION, "The prompt holds half of a surrogate pair", param="prompt") from error
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, without control tokens."""
@@ -121,6 +139,22 @@ class ChatTokenizer:
             system, turns = turns[0].content, turns[1:]
         request: InstructRequest[ChatMessage, Tool] = InstructRequest(messages=turns, system_prompt=system)
         return tuple(self._tokenizer.instruct_tokenizer.encode_instruct(request).tokens)
+
+    def _encode_whole(self, turns: list[ChatMessage], tools: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+        request: ChatCompletionRequest[ChatMessage] = ChatCompletionRequest(
+            model=_MODEL, messages=turns, tools=[Tool.model_validate(tool) for tool in tools] or None
+        )
+        if self._text_markers and (tools or any(_is_of_tools(turn) for turn in turns)):
+            self._validator.validate_request(request)
+            request = ChatCompletionRequest(model=_MODEL, messages=as_text_turns(turns, tools))
+        return tuple(self._tokenizer.encode_chat_completion(request).tokens)
+
+    def _tool_form(self) -> ToolForm | None:
+        if self._text_markers:
+            return ToolForm(MARKER)
+        if self._tokenizer.version in _TOOL_TOKENS:
+            return ToolForm(MARKER, self._base.get_special_token(MARKER))
+        return None
 
     def _message(self, raw: Mapping[str, Any]) -> ChatMessage:
         content = self._content(raw.get("content"))
@@ -153,7 +187,7 @@ class ChatTokenizer:
     def _plain(self, text: str) -> str:
         if not text.isascii():
             text.encode()  # sentencepiece names no reason when it fails on a lone surrogate
-        return _TEXT_MARKER.sub("[ ", text) if self._text_markers else text
+        return neutral(text) if self._text_markers else text
 
 
 def _is_ordinary(turns: Sequence[ChatMessage]) -> bool:
@@ -166,6 +200,22 @@ def _is_ordinary(turns: Sequence[ChatMessage]) -> bool:
         and all(isinstance(turn, UserMessage) for turn in said[::2])
         and all(isinstance(turn, AssistantMessage) and not (turn.tool_calls or turn.prefix) for turn in said[1::2])
     )
+
+
+def _is_of_tools(turn: ChatMessage) -> bool:
+    return isinstance(turn, ToolMessage) or (isinstance(turn, AssistantMessage) and bool(turn.tool_calls))
+
+
+def _refused(error: MistralCommonException, turns: Sequence[ChatMessage]) -> PlatformError:
+    kind = next((kind for cls, kind in _KINDS if isinstance(error, cls)), INVALID_ARGUMENTS)
+    message = error.message
+    for ours, theirs in _LIVE_WORDS:
+        message = message.replace(ours, theirs)
+    both, none = _NEITHER
+    empty = any(isinstance(turn, AssistantMessage) and not (turn.content or turn.tool_calls) for turn in turns)
+    if message.endswith(both) and empty:
+        message = message.replace(both, none)
+    return PlatformError(kind, message, param="tools" if isinstance(error, _OF_TOOLS) else "messages")
 
 
 def _no_text(*_arguments: object, **_options: object) -> str:
