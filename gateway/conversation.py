@@ -7,15 +7,17 @@ Everything is decided in the task that reads `events`; the process's reader loop
 import asyncio
 from collections.abc import AsyncIterator
 
-from core.errors import CAPACITY, ENGINE_FAILED, UNAVAILABLE, ErrorKind, PlatformError
+from core.errors import CAPACITY, ENGINE_FAILED, UNAUTHORIZED, UNAVAILABLE, ErrorKind, PlatformError
 from core.queue.base import Admission, Admitted, Outcome, RequestState, Standing
-from core.wire import End, Event, Piece, Usage
+from core.wire import Answer, End, Event, Piece, Usage
 from gateway.desk import QUEUE_AWAY, Desk
 from gateway.mailbox import Arrival, Mailbox
 from gateway.replies import ClientLeft, Delta, Finished, Folded, Waiting
 from gateway.vigil import Phase, Vigil
 
 SLOW_READER = "slow_reader"
+REVOKED = "revoked"
+CLIENT_LEFT = "client left"
 
 
 class Conversation:
@@ -24,8 +26,12 @@ class Conversation:
     def __init__(self, admission: Admission, desk: Desk) -> None:
         job = admission.job
         self.request_id = job.request_id
+        self.organisation = job.organisation
+        self.key_id = admission.key_id
+        self.generation = admission.generation
         self._deadline_ms = job.deadline_ms
         self._streamed = job.streamed
+        self._outlives_client = job.keep_answer and not job.streamed
         self._choices = 0 if job.sampling is None else job.sampling.n
         self._attempt = job.attempt
         self._desk = desk
@@ -36,7 +42,7 @@ class Conversation:
         self._kept: End | None = None
         self._lost_attempt: int | None = None
         self._broken: str | None = None
-        self._left: Finished | ClientLeft | None = None
+        self._left: Finished | ClientLeft | PlatformError | None = None
         self._handed_out = False
         self._over = False
         self._restarts = 0
@@ -101,17 +107,17 @@ class Conversation:
         """The whole answer, from the very same events; until the end a lost worker only means to begin anew. Raises
         PlatformError, or ClientLeft after `abandon`.
         """
-        texts: list[list[str]] = [[] for _ in range(self._choices)]
+        deltas: list[list[Delta]] = [[] for _ in range(self._choices)]
         restarts = 0
         async for event in self.events():
             if self._restarts != restarts:
                 restarts = self._restarts
-                texts = [[] for _ in range(self._choices)]
+                deltas = [[] for _ in range(self._choices)]
             if isinstance(event, Delta):
-                texts[event.choice].append(event.text)
+                deltas[event.choice].append(event)
             elif isinstance(event, Finished):
                 return Folded(
-                    tuple("".join(parts) for parts in texts),
+                    tuple([_joined(parts) for parts in deltas]),
                     event.finish_reasons,
                     event.usage,
                     event.cost_nano,
@@ -126,8 +132,10 @@ class Conversation:
         self._delivered += token_count
 
     async def abandon(self) -> None:
-        """The client has left: stop the request, end `events`. Does nothing after the end, or a second time."""
-        await self._leave(ClientLeft())
+        """The client has left: stop the request, end `events`. Does nothing after the end, or a second time. An answer
+        that is kept for an Idempotency-Key and not streamed is finished all the same.
+        """
+        await self._leave(ClientLeft(), CLIENT_LEFT)
 
     def leave(self) -> None:
         """`abandon` for who cannot wait."""
@@ -136,7 +144,15 @@ class Conversation:
     async def give_up(self) -> None:
         """The mailbox is full: for the queue such a reader is a client that has left."""
         error = "The stream was read too slowly."
-        await self._leave(Finished(("error",) * self._choices, Usage(), ended_by=SLOW_READER, error=error))
+        await self._leave(Finished(("error",) * self._choices, Usage(), ended_by=SLOW_READER, error=error), SLOW_READER)
+
+    async def revoke(self) -> None:
+        """Its key may no longer ask for anything: it pays as if the client had left now."""
+        error = "The API key was revoked."
+        left: Finished | PlatformError = PlatformError(UNAUTHORIZED, error)
+        if self._handed_out:
+            left = Finished(("error",) * self._choices, Usage(), ended_by=REVOKED, error=error)
+        await self._leave(left, REVOKED)
 
     async def interrupt(self, sentence: str) -> None:
         """End it now, without charge, unless it has just ended by itself."""
@@ -147,21 +163,21 @@ class Conversation:
             self._broken = sentence
             self._mailbox.ring()
 
-    async def _leave(self, left: Finished | ClientLeft) -> None:
+    async def _leave(self, left: Finished | ClientLeft | PlatformError, why: str) -> None:
         if self._over:
             return
         self._left = left
         self._close()
         self._mailbox.ring()
-        if self._end is not None:
+        if self._end is not None or (why is CLIENT_LEFT and self._outlives_client):
             return
         bound = self._delivered + self._desk.settings.overshoot_tokens if self._streamed else 0
         self._desk.log.info(
-            "client left",
+            "request cut short",
+            why=why,
             request_id=self.request_id,
             delivered_tokens=self._delivered,
             completion_tokens_max=bound,
-            slow=isinstance(left, Finished),
         )
         # In a task of its own, since the caller may be on its way out by a cancellation.
         await asyncio.wait({self._desk.spawn(self._cancel(bound))})
@@ -171,6 +187,8 @@ class Conversation:
 
     async def _decide(self) -> Waiting | Finished | None:
         """What there is to do or say besides handing out text."""
+        if isinstance(self._left, PlatformError):
+            raise self._left
         if self._left is not None:
             return self._left if isinstance(self._left, Finished) else None
         said: Waiting | Finished | None = None
@@ -313,3 +331,14 @@ class Conversation:
 def _ended_well(standing: Standing | None) -> bool:
     """Settled by its worker before it could be stopped."""
     return standing is not None and standing.end is not None and standing.end.error is None
+
+
+def _joined(deltas: list[Delta]) -> Answer:
+    text = "".join([delta.text for delta in deltas])
+    if not deltas or not deltas[0].logprobs:
+        return Answer(text)
+    return Answer(
+        text,
+        tuple([token_id for delta in deltas for token_id in delta.token_ids]),
+        tuple([logprob for delta in deltas for logprob in delta.logprobs]),
+    )

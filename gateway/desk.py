@@ -18,7 +18,8 @@ QUEUE_AWAY = (RedisError, OSError)
 class ExchangeSettings:
     """`queue_wait`, `first_token` and `idle` are the three clocks of a request. `settle_grace_ms` is how long a settled
     request may still wait for text that is on its way; `overshoot_tokens` is what a client that leaves pays at most
-    beyond what it was handed; `text_chars_max` is unread text of one request.
+    beyond what it was handed; `text_chars_max` is unread text of one request. `repeat_*` concern callers that wait for
+    the answer to an Idempotency-Key: how often the record is asked, how many may wait, and for how long.
     """
 
     lease_ms: int
@@ -36,6 +37,12 @@ class ExchangeSettings:
     open_max: int = 20_000
     overshoot_tokens: int = 32
     busy_retry_after_s: int = 10
+    watch_every_ms: int = 1_000
+    repeat_pause_ms: int = 25
+    repeat_pause_ms_max: int = 1_000
+    repeat_wait_ms_max: int = 920_000
+    repeat_retry_after_s: int = 2
+    repeats_max: int = 2_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,40 +1,21 @@
 """All open requests of a process: one reader loop over its reply stream, fanned out in memory."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 
 from structlog.stdlib import BoundLogger
 
 from core.clock import Clock
 from core.errors import UNAVAILABLE, PlatformError
-from core.queue.base import Admission, Admitted, Outcome, QueueKeeper, Refused, RefusedBy, SubmitterQueue
-from gateway.admission import refusal_error
+from core.queue.base import Admission, Admitted, Outcome, QueueKeeper, Refused, Repeated, SubmitterQueue
 from gateway.conversation import Conversation
 from gateway.desk import QUEUE_AWAY, Desk, ExchangeSettings
-from gateway.replies import ClientLeft, Delta, Finished, Folded, Waiting
+from gateway.repeats import Repeats, Replayed
 
-__all__ = [
-    "ClientLeft",
-    "Conversation",
-    "Delta",
-    "Exchange",
-    "ExchangeSettings",
-    "Finished",
-    "Folded",
-    "StalePrincipal",
-    "Waiting",
-]
+__all__ = ["Exchange", "ExchangeSettings"]
 
 LAST_WORDS_S = 1.0
 MS_PER_S = 1_000
-
-
-class StalePrincipal(Exception):  # noqa: N818 - an answer rather than an error: load the principal anew, try once more
-    """The organisation has changed since the principal was loaded. `error` is what to say when that happens twice."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__(refused.by)
-        self.error = refusal_error(refused)
 
 
 class Exchange:
@@ -55,6 +36,7 @@ class Exchange:
         self._draining = False
         self._connected = True
         self._desk = Desk(queue, settings, clock, log, self._spawn, self._closed)
+        self._repeats = Repeats(queue, settings, clock)
 
     @property
     def open_count(self) -> int:
@@ -72,8 +54,12 @@ class Exchange:
             group.create_task(self._look_after())
             group.create_task(self._reap())
 
-    async def open(self, admission: Admission) -> Conversation:
-        """Admit. Raises PlatformError with the rule that refused, or StalePrincipal."""
+    def conversations(self) -> Iterable[Conversation]:
+        """Those open now."""
+        return tuple(self._open.values())
+
+    async def ask(self, admission: Admission) -> Conversation | Refused | Repeated:
+        """The one admission call. Raises PlatformError(UNAVAILABLE) when it cannot be made."""
         if self._draining:
             raise PlatformError(UNAVAILABLE, "This server is shutting down; try again.", retry_after_s=1)
         if len(self._open) >= self._settings.open_max:
@@ -82,7 +68,7 @@ class Exchange:
         conversation = Conversation(admission, self._desk)
         self._open[job.request_id] = conversation  # before it is admitted: its worker may be quicker than the answer
         self._empty.clear()
-        answer: Admitted | Refused | None = None
+        answer: Admitted | Refused | Repeated | None = None
         try:
             answer = await self._queue.admit(admission)
         except QUEUE_AWAY as error:
@@ -93,17 +79,20 @@ class Exchange:
                 self._closed(job.request_id)
             if answer is None:  # it may have been admitted all the same: nobody would read the answer
                 self._spawn(self._withdraw(job.request_id, job.deadline_ms))
-        if isinstance(answer, Admitted):
-            conversation.begin(answer)
-            return conversation
-        if answer.by is RefusedBy.STALE:
-            raise StalePrincipal(answer)
-        raise refusal_error(answer)
+        if not isinstance(answer, Admitted):
+            return answer
+        conversation.begin(answer)
+        return conversation
+
+    async def recall(self, repeated: Repeated, left: asyncio.Event) -> Replayed | None:
+        """The answer to an earlier request with the same Idempotency-Key, waited for if need be; see Repeats.recall."""
+        return await self._repeats.recall(repeated, left)
 
     async def drain(self, drain_s: float) -> None:
         """Take nothing new, let what is open end, then end the rest without charge. Call it while `run` runs."""
         self._draining = True
         await self._wait_empty(drain_s)
+        self._repeats.stop()
         cut = list(self._open.values())
         for conversation in cut:
             await conversation.interrupt("This server is shutting down; nothing was charged.")

@@ -4,8 +4,10 @@ import asyncio
 from enum import Enum, auto
 from io import StringIO
 
-from core.wire import Piece
+from core.wire import Piece, TokenLogprob
 from gateway.replies import Delta
+
+LOGPROB_CHARS = 16  # what one kept probability counts for, against the bound on unread text
 
 
 class Arrival(Enum):
@@ -24,6 +26,8 @@ class Mailbox:
         self._following: dict[int, int] = {}
         self._unread_tokens: dict[int, int] = {}
         self._unread_texts: dict[int, StringIO] = {}
+        self._unread_ids: dict[int, list[int]] = {}
+        self._unread_logprobs: dict[int, list[TokenLogprob]] = {}
         self._text_chars = 0
 
     def put(self, piece: Piece) -> Arrival:
@@ -34,6 +38,8 @@ class Mailbox:
             return Arrival.REPEATED if piece.first_index + count <= following else Arrival.GAP
         self._following[choice] = following + count
         self._unread_tokens[choice] = self._unread_tokens.get(choice, 0) + count
+        if piece.logprobs and not self._keep_logprobs(piece):
+            return Arrival.FULL
         if not piece.text:
             return Arrival.KEPT
         if self._text_chars + len(piece.text) > self._text_chars_max:
@@ -49,7 +55,7 @@ class Mailbox:
     def take(self) -> list[Delta]:
         """All that is unread, merged to one delta for each choice."""
         deltas = [
-            Delta(choice, unread.getvalue(), self._unread_tokens.pop(choice))
+            Delta(choice, unread.getvalue(), self._unread_tokens.pop(choice), *self._take_logprobs(choice))
             for choice, unread in self._unread_texts.items()
         ]
         self._unread_texts.clear()
@@ -66,6 +72,8 @@ class Mailbox:
         self._following.clear()
         self._unread_tokens.clear()
         self._unread_texts.clear()
+        self._unread_ids.clear()
+        self._unread_logprobs.clear()
         self._text_chars = 0
 
     def ring(self) -> None:
@@ -76,3 +84,14 @@ class Mailbox:
         """Until there is text or somebody rang."""
         await self._bell.wait()
         self._bell.clear()
+
+    def _keep_logprobs(self, piece: Piece) -> bool:
+        self._text_chars += LOGPROB_CHARS * sum([1 + len(likeliest) for _, likeliest in piece.logprobs])
+        self._unread_ids.setdefault(piece.choice, []).extend(piece.token_ids)
+        self._unread_logprobs.setdefault(piece.choice, []).extend(piece.logprobs)
+        return self._text_chars <= self._text_chars_max
+
+    def _take_logprobs(self, choice: int) -> tuple[tuple[int, ...], tuple[TokenLogprob, ...]]:
+        if choice not in self._unread_logprobs:
+            return (), ()
+        return tuple(self._unread_ids.pop(choice)), tuple(self._unread_logprobs.pop(choice))

@@ -38,3 +38,8 @@ class PrincipalSource(Protocol):
 
     def forget(self, secret: str) -> None:
         """Admission called it stale: load it anew at the next call."""
+
+    async def valid(self, key_id: str) -> int | None:
+        """The organisation's current generation if this key may still run inference; None if it is revoked or expired,
+        or its organisation or workspace is suspended. Raises PlatformError(UNAVAILABLE) when nobody can tell now.
+        """

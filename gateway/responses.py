@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 import orjson
 
+from core.ids import made_ms
+from core.tokens import ChatTokenizer
+from core.tools import split_tool_calls
 from core.wire import Usage
 from gateway.errors import EXTENSION
+from gateway.logprobs import render_logprobs
+from gateway.replies import Folded
+from gateway.tool_calls import call_entries
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
@@ -24,32 +30,35 @@ def usage_body(usage: Usage) -> dict[str, Any]:
 
 
 def chat_body(
-    *,
-    request_id: str,
-    created_s: int,
-    model: str,
-    texts: Sequence[str],
-    finish_reasons: Sequence[str],
-    usage: Usage,
-    ended_by: str | None,
+    *, request_id: str, model: str, folded: Folded, has_tools: bool = False, tokenizer: ChatTokenizer | None = None
 ) -> bytes:
+    """`has_tools`: an answer may be calls. `tokenizer`: log probabilities were asked for."""
+    choices = []
+    for index, (answer, reason) in enumerate(zip(folded.answers, folded.finish_reasons, strict=True)):
+        calls = split_tool_calls(answer.text) if has_tools and reason != "error" else None
+        choice: dict[str, Any] = {
+            "index": index,
+            "message": {
+                "role": "assistant",
+                "content": answer.text if calls is None else calls.content,
+                "tool_calls": None if calls is None else call_entries(request_id, index, calls),
+                "prefix": False,
+            },
+            "finish_reason": reason if calls is None else "tool_calls",
+        }
+        if tokenizer is not None:
+            choice["logprobs"] = render_logprobs(tokenizer, answer.token_ids, answer.logprobs)
+        choices.append(choice)
     body = {
         "id": request_id,
         "object": "chat.completion",
-        "created": created_s,
+        "created": made_ms(request_id) // 1_000,
         "model": model,
-        "choices": [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": text, "tool_calls": None, "prefix": False},
-                "finish_reason": reason,
-            }
-            for index, (text, reason) in enumerate(zip(texts, finish_reasons, strict=True))
-        ],
-        "usage": usage_body(usage),
+        "choices": choices,
+        "usage": usage_body(folded.usage),
     }
-    if ended_by is not None:
-        body[EXTENSION] = {"ended_by": ended_by}
+    if folded.ended_by is not None:
+        body[EXTENSION] = {"ended_by": folded.ended_by}
     return orjson.dumps(body)
 
 

@@ -7,8 +7,6 @@ from core.queue.base import Admission
 from gateway.admission import ChatRequest
 from gateway.headers import EVENT_STREAM_TYPE
 from gateway.principal import Principal
-from gateway.replies import Folded
-from gateway.responses import chat_body
 from gateway.routes.metered import Ask, Exchanged, MeteredRoute
 from gateway.routes.relay import Relay
 from gateway.schemas.answers import ChatCompletionChunk, ChatCompletionResponse
@@ -43,10 +41,7 @@ def chat_route(services: Services) -> MeteredRoute:
             return services.admitter.chat(principal, request)
 
         async def answer(exchanged: Exchanged) -> None:
-            if asked.stream:
-                await relay.stream(exchanged)
-            else:
-                await relay.fold(exchanged, lambda folded: _body(exchanged, asked.model, folded))
+            await relay.chat(exchanged, stream=asked.stream)
 
         return Ask(admit, answer)
 
@@ -87,16 +82,3 @@ def _stops(stop: str | tuple[str, ...] | None) -> tuple[str, ...]:
     if stop is None:
         return ()
     return (stop,) if isinstance(stop, str) else stop
-
-
-def _body(exchanged: Exchanged, model: str, folded: Folded) -> bytes:
-    conversation = exchanged.conversation
-    return chat_body(
-        request_id=conversation.request_id,
-        created_s=conversation.admitted.admitted_ms // 1_000,
-        model=model,
-        texts=folded.texts,
-        finish_reasons=folded.finish_reasons,
-        usage=folded.usage,
-        ended_by=folded.ended_by,
-    )

@@ -1,5 +1,6 @@
 """The only way to register a route that makes tokens: whatever it answers with, it was admitted and will be settled."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,17 +10,21 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from core.queue.base import Admission, Claim
-from gateway.exchange import Conversation, StalePrincipal
-from gateway.middleware import Call, call_of, read_json
+from core.errors import UNAVAILABLE, PlatformError
+from core.queue.base import Admission, Claim, Repeated
+from gateway.claims import claim_of
+from gateway.middleware import Call, call_of, header, read_json
 from gateway.principal import Principal
 from gateway.protocol import CONNECTION
+from gateway.replies import Reply
 from gateway.routes.access import Caller, authenticate
 from gateway.schemas.answers import ERROR_RESPONSES
+from gateway.schemas.mode import MODE_HEADER, Mode, mode_of
 from gateway.schemas.openapi import body_of
 from gateway.services import Services
 
 INFERENCE = "inference"
+MODE_HEADER_RAW = MODE_HEADER.encode("ascii")
 
 
 class Connection(Protocol):
@@ -28,20 +33,23 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """An admitted request and how to talk to its caller. `opened_s`: when it had been admitted, monotonic."""
+    """A request with its answer on the way, and how to talk to its caller. `opened_s`: when it had been admitted,
+    monotonic. `ignored` are the fields that were accepted and do nothing.
+    """
 
-    conversation: Conversation
+    conversation: Reply
     call: Call
     opened_s: float
     connection: Connection
     send: Send
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A checked request. `admit` says what to ask the queue for, and may be called again for a principal that was
-    loaded anew; `answer` tells the caller what became of it. `ignored` are the fields that were accepted and do nothing.
-    `large`: admit takes long, so call it in a thread.
+    loaded anew; `answer` tells the caller what became of it. `ignored` are the fields that were accepted and do
+    nothing. `large`: admit takes long, so call it in a thread.
     """
 
     admit: Callable[[Principal, Claim | None], Admission]
@@ -60,7 +68,7 @@ class MeteredRoute(APIRoute):
         self,
         path: str,
         services: Services,
-        prepare: Callable[[bytes], Ask],
+        prepare: Callable[[bytes, Mode], Ask],
         *,
         body: type[BaseModel],
         answers: dict[str, Any],
@@ -88,25 +96,56 @@ class MeteredRoute(APIRoute):
         services = self._services
         call = call_of(scope)
         caller = await authenticate(services.principals, scope, INFERENCE)
-        ask = self._prepare(await read_json(scope, receive))
-        conversation = await self._open(caller, ask)
-        call.request_id = conversation.request_id
+        body = await read_json(scope, receive)
+        ask = self._prepare(body, _mode(scope, caller.principal))
+        claim = claim_of(scope, self.path, caller.principal.workspace, body)
+        admit = await _admission(ask, caller.principal, claim)
+        opened = await services.gate.open(caller, admit)
+        opened_s = services.clock.monotonic_s()
+        connection: Connection = scope[CONNECTION]
+        reply = await self._recall(opened, caller, admit, connection) if isinstance(opened, Repeated) else opened
+        call.request_id = reply.request_id
         try:
-            await ask.answer(Exchanged(conversation, call, services.clock.monotonic_s(), scope[CONNECTION], send))
+            await ask.answer(Exchanged(reply, call, opened_s, connection, send, ask.ignored))
         finally:
-            await conversation.abandon()  # nothing, if the answer is complete
+            await reply.abandon()  # nothing, if the answer is complete
 
-    async def _open(self, caller: Caller, ask: Ask) -> Conversation:
-        exchange, principals = self._services.exchange, self._services.principals
+    async def _recall(
+        self, repeated: Repeated, caller: Caller, admit: Callable[[Principal], Admission], connection: Connection
+    ) -> Reply:
+        """The answer of the first request with this Idempotency-Key; if that failed and is not remembered, ask once
+        more. Raises PlatformError.
+        """
+        exchange, gate = self._services.exchange, self._services.gate
+        left = asyncio.Event()
+        connection.when_lost(left.set)
         try:
-            return await exchange.open(ask.admit(caller.principal))
-        except StalePrincipal:
-            principals.forget(caller.secret)
-        principal = await principals.by_key(caller.secret)
-        try:
-            return await exchange.open(ask.admit(principal))
-        except StalePrincipal as stale:
-            raise stale.error from None
+            replayed = await exchange.recall(repeated, left)
+            if replayed is not None:
+                return replayed
+            again = await gate.open(caller, admit)
+            if not isinstance(again, Repeated):
+                return again
+            replayed = await exchange.recall(again, left)
+            if replayed is not None:
+                return replayed
+        finally:
+            connection.when_lost(None)
+        message = "Every request with this Idempotency-Key has failed so far; nothing was charged. Try again."
+        raise PlatformError(UNAVAILABLE, message, retry_after_s=1)
+
+
+def _mode(scope: Scope, principal: Principal) -> Mode:
+    asked = header(scope, MODE_HEADER_RAW)
+    return mode_of(None if asked is None else asked.decode("latin-1"), principal.lenient)
+
+
+async def _admission(ask: Ask, principal: Principal, claim: Claim | None) -> Callable[[Principal], Admission]:
+    """What the gate calls. A large prompt is counted in a thread, and again only for a principal loaded anew."""
+    if not ask.large:
+        return lambda current: ask.admit(current, claim)
+    made = await asyncio.to_thread(ask.admit, principal, claim)
+    return lambda current: made if current is principal else ask.admit(current, claim)
 
 
 async def _documented(_request: Request) -> None:

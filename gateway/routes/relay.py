@@ -1,6 +1,6 @@
 """From a conversation to its caller: a stream sent as it comes, or the same events folded into one body."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,41 +8,59 @@ from starlette.types import Send
 
 from core.clock import Clock
 from core.errors import PlatformError
+from core.ids import made_ms
+from core.tokens import ChatTokenizer
 from core.wire import Usage
 from gateway.headers import (
     EVENT_STREAM_TYPE,
     JSON_TYPE,
+    REPLAYED,
     RawHeaders,
+    admitted_headers,
     cost_header,
-    limit_headers,
+    ignored_header,
     overhead_header,
     query_cost_headers,
-    queue_header,
 )
+from gateway.logprobs import render_logprobs
 from gateway.metrics import GatewayMetrics
 from gateway.replies import ClientLeft, Delta, Finished, Folded, Waiting
+from gateway.responses import chat_body
 from gateway.routes.metered import Exchanged
-from gateway.sse import ChunkWriter, waiting_comment
+from gateway.sse import Calls, ChunkWriter, waiting_comment
+from gateway.tool_calls import ToolHold, call_entries
 
 NO_CACHE = (b"cache-control", b"no-cache")
 NO_BUFFERING = (b"x-accel-buffering", b"no")  # else nginx holds a stream back
+HELD_COMMENT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """What answers of one tier need. `model` is the name that the caller used."""
+    """What answers of one tier need. `model` is the name that the caller used. `has_tools`: the request named tools,
+    so that an answer may be calls. `tokenizer`: log probabilities were asked for.
+    """
 
     tier: str
     model: str
     choices: int
     clock: Clock
     metrics: GatewayMetrics
+    has_tools: bool = False
+    tokenizer: ChatTokenizer | None = None
+
+    async def chat(self, exchanged: Exchanged, *, stream: bool) -> None:
+        """Answer a completion, streamed or as one body."""
+        if stream:
+            await self.stream(exchanged)
+        else:
+            await self.fold(exchanged, lambda folded: self._body(exchanged, folded))
 
     async def fold(self, exchanged: Exchanged, body: Callable[[Folded], bytes]) -> None:
         """Wait for the whole answer and send it as one JSON body. Raises PlatformError as long as nothing is sent."""
-        conversation = exchanged.conversation
+        reply = exchanged.conversation
         with leaving_noticed(exchanged):
-            folded = await conversation.fold()
+            folded = await reply.fold()
         folded_s = self.clock.monotonic_s()
         raw = body(folded)
         overhead_s = exchanged.opened_s - exchanged.call.started_s + self.clock.monotonic_s() - folded_s
@@ -50,22 +68,22 @@ class Relay:
         headers = [
             (b"content-type", JSON_TYPE),
             (b"content-length", b"%d" % len(raw)),
-            *limit_headers(conversation.admitted.rules),
+            *_known_headers(exchanged),
             *query_cost_headers(usage.prompt_tokens + usage.completion_tokens),
             cost_header(folded.cost_nano),
-            queue_header(conversation.admitted.queue_wait_ms),
             overhead_header(overhead_s),
         ]
         await exchanged.send({"type": "http.response.start", "status": 200, "headers": headers})
         await exchanged.send({"type": "http.response.body", "body": raw})
-        self.metrics.finished(self.tier, usage, overhead_s)
+        if reply.admitted is not None:
+            self.metrics.finished(self.tier, usage, overhead_s)
 
     async def stream(self, exchanged: Exchanged) -> None:
         """Headers go out with the first event, so that an early failure keeps its status. After that a failure is
         told on the last chunk.
         """
-        admitted = exchanged.conversation.admitted
-        writer = ChunkWriter(exchanged.conversation.request_id, admitted.admitted_ms // 1_000, self.model)
+        request_id = exchanged.conversation.request_id
+        writer = ChunkWriter(request_id, made_ms(request_id) // 1_000, self.model)
         outlet = _Outlet(exchanged.send, stream_headers(exchanged))
         self.metrics.stream_opened()
         try:
@@ -80,26 +98,101 @@ class Relay:
             self.metrics.stream_closed()
 
     async def _relay(self, exchanged: Exchanged, writer: ChunkWriter, outlet: "_Outlet") -> None:
-        conversation = exchanged.conversation
+        reply = exchanged.conversation
         overhead_s = exchanged.opened_s - exchanged.call.started_s
-        silent = set(range(self.choices))
-        async for event in conversation.events():
-            if not outlet.opened:
+        begun = False
+        speech = _Speech(self, exchanged, writer, outlet)
+        async for event in reply.events():
+            if not begun:
+                begun = True
                 self.metrics.started(self.tier, self.clock.monotonic_s() - exchanged.call.started_s)
             if isinstance(event, Delta):
-                chunk = writer.text(event.choice, event.text)
-                if event.choice in silent:
-                    silent.discard(event.choice)
-                    chunk = writer.role(event.choice) + chunk
-                await outlet.send(chunk)
-                conversation.delivered(event.choice, event.token_count)
+                await speech.say(event)
             elif isinstance(event, Waiting):
                 await outlet.send(waiting_comment(event.queue_position, event.queue_wait_ms))
             else:
-                await outlet.send(_last(writer, silent, event), more=False)
-                self.metrics.finished(self.tier, event.usage, overhead_s)
+                await speech.end(event)
+                if reply.admitted is not None:
+                    self.metrics.finished(self.tier, event.usage, overhead_s)
                 return
         raise ClientLeft
+
+    def _body(self, exchanged: Exchanged, folded: Folded) -> bytes:
+        return chat_body(
+            request_id=exchanged.conversation.request_id,
+            model=self.model,
+            folded=folded,
+            has_tools=self.has_tools,
+            tokenizer=self.tokenizer,
+        )
+
+
+class _Speech:
+    """One stream's text on its way out, each choice begun by its role; with tools, held back while it may be a call."""
+
+    __slots__ = ("_exchanged", "_holds", "_outlet", "_relay", "_said_s", "_silent", "_writer")
+
+    def __init__(self, relay: Relay, exchanged: Exchanged, writer: ChunkWriter, outlet: "_Outlet") -> None:
+        self._relay = relay
+        self._exchanged = exchanged
+        self._writer = writer
+        self._outlet = outlet
+        self._silent = set(range(relay.choices))
+        self._holds = {choice: ToolHold(choice) for choice in self._silent} if relay.has_tools else None
+        self._said_s = relay.clock.monotonic_s()
+
+    async def say(self, delta: Delta) -> None:
+        if self._holds is None:
+            await self._send(delta)
+            return
+        now_s = self._relay.clock.monotonic_s()
+        free = self._holds[delta.choice].put(delta)
+        if free is not None:
+            self._said_s = now_s
+            await self._send(free)
+        elif now_s - self._said_s >= HELD_COMMENT_S:  # the conversation believes that it is being told
+            self._said_s = now_s
+            await self._outlet.send(waiting_comment(-1, 0))
+
+    async def end(self, event: Finished) -> None:
+        """A choice that had no text at all still gets its first chunk."""
+        calls = await self._calls(event)
+        roles = b"".join([self._writer.role(choice) for choice in sorted(self._silent)])
+        last = self._writer.end(
+            event.finish_reasons, event.usage, ended_by=event.ended_by, error=event.error, calls=calls
+        )
+        await self._outlet.send(roles + last, more=False)
+
+    async def _send(self, delta: Delta) -> None:
+        tokenizer = self._relay.tokenizer
+        if tokenizer is None:
+            chunk = self._writer.text(delta.choice, delta.text)
+        else:
+            rendered = render_logprobs(tokenizer, delta.token_ids, delta.logprobs)
+            chunk = self._writer.marked(delta.choice, delta.text, rendered)
+        if delta.choice in self._silent:
+            self._silent.discard(delta.choice)
+            chunk = self._writer.role(delta.choice) + chunk
+        await self._outlet.send(chunk)
+        self._exchanged.conversation.delivered(delta.choice, delta.token_count)
+
+    async def _calls(self, event: Finished) -> Mapping[int, Calls]:
+        """Of choices that ended well; what was held and is no call goes out as text."""
+        found: dict[int, Calls] = {}
+        if self._holds is None:
+            return found
+        tokenizer = self._relay.tokenizer
+        for choice, hold in self._holds.items():
+            if event.finish_reasons[choice] == "error":
+                continue
+            calls = hold.calls()
+            if calls is not None:
+                entries = call_entries(self._exchanged.conversation.request_id, choice, calls)
+                rendered = None if tokenizer is None else render_logprobs(tokenizer, *hold.logprobs)
+                found[choice] = Calls(entries, rendered)
+            elif (rest := hold.release()) is not None:
+                await self._send(rest)
+        return found
 
 
 class _Outlet:
@@ -120,21 +213,22 @@ class _Outlet:
 
 
 def stream_headers(exchanged: Exchanged) -> RawHeaders:
-    admitted = exchanged.conversation.admitted
     return [
         (b"content-type", EVENT_STREAM_TYPE),
         NO_CACHE,
         NO_BUFFERING,
-        *limit_headers(admitted.rules),
-        queue_header(admitted.queue_wait_ms),
+        *_known_headers(exchanged),
         overhead_header(exchanged.opened_s - exchanged.call.started_s),
     ]
 
 
-def _last(writer: ChunkWriter, silent: set[int], event: Finished) -> bytes:
-    """A choice that had no text at all still gets its first chunk."""
-    roles = b"".join(writer.role(choice) for choice in sorted(silent))
-    return roles + writer.end(event.finish_reasons, event.usage, ended_by=event.ended_by, error=event.error)
+def _known_headers(exchanged: Exchanged) -> RawHeaders:
+    """What is known before the answer."""
+    admitted = exchanged.conversation.admitted
+    headers = [REPLAYED] if admitted is None else admitted_headers(admitted)
+    if exchanged.ignored:
+        headers.append(ignored_header(exchanged.ignored))
+    return headers
 
 
 @contextmanager
