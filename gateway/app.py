@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.errors import BAD_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, VALIDATION, PlatformError
+from gateway.cors import with_cors
 from gateway.errors import Rendered, render, render_method_not_allowed, render_no_route
 from gateway.middleware import Edge, call_of
 from gateway.routes.chat import chat_route
@@ -38,8 +39,12 @@ class GatewayApp(FastAPI):
     """Metered routes are found by their path before FastAPI's own layers, which they do not need."""
 
     metered: Mapping[str, ASGIApp] = MappingProxyType({})
+    front: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.front or self.dispatch)(scope, receive, send)
+
+    async def dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self.metered:
             await self.metered[scope["path"]](scope, receive, send)
         else:
@@ -82,6 +87,7 @@ def create_app(services: Services) -> FastAPI:
     metered = (chat_route(services), embeddings_route(services))
     app.router.routes.extend(metered)
     app.metered = {route.path: edge(route.serve) for route in metered}
+    app.front = with_cors(app.dispatch, settings.cors_origins)
     app.include_router(models_router(services))
     app.include_router(health_router(services))
     app.include_router(docs_router(TITLE))

@@ -1,7 +1,5 @@
 """Which web pages may call the API from a browser: none, unless the operator lists their origins."""
 
-from collections.abc import Sequence
-
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -27,13 +25,16 @@ EXPOSED = (
 MAX_AGE_S = 600
 
 
-def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """`app` itself when no origin is listed. Without credentials: a page sends its key, and no cookies."""
-    if not origins:
+def with_cors(app: ASGIApp, origins: str) -> ASGIApp:
+    """`origins` comma-separated, like https://chat.example; `app` itself when there is none. Without credentials: a
+    page sends its key, and no cookies.
+    """
+    allowed = tuple(origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip())
+    if not allowed:
         return app
     return CORSMiddleware(
         app,
-        allow_origins=tuple(origins),
+        allow_origins=allowed,
         allow_methods=METHODS,
         allow_headers=("*",),
         allow_credentials=False,

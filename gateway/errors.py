@@ -82,13 +82,14 @@ def _validation(error: PlatformError) -> dict[str, Any]:
 
 
 def _refused_by(refusal: Refusal) -> dict[str, Any]:
-    return {
+    named = {
         "rule": refusal.rule,
         "scope": refusal.scope,
         "limit": refusal.limit,
         "remaining": refusal.remaining,
         "retry_after_ms": refusal.retry_after_ms,
     }
+    return {**named, "tier": refusal.tier} if refusal.tier else named
 
 
 def _retry_after_s(error: PlatformError) -> int | None:

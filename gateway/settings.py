@@ -24,6 +24,10 @@ class GatewaySettings(AccountSettings):
     headers_hold_s: float = Field(
         default=10.0, gt=0, description="How long a stream waits for its first event, and between comments."
     )
+    cors_origins: str = Field(
+        default="",
+        description="Origins of web pages that may call the API from a browser, comma-separated; empty: none.",
+    )
     drain_s: int = Field(default=30, ge=1, description="After SIGTERM, what open requests get to end.")
     metrics_dir: Path | None = Field(
         default=None,

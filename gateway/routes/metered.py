@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from core.errors import UNAVAILABLE, PlatformError
 from core.queue.base import Admission, Claim, Repeated
-from gateway.claims import claim_of
+from gateway.claims import KEY_CHARS_MAX, claim_of
 from gateway.middleware import Call, call_of, header, read_json
 from gateway.principal import Principal
 from gateway.protocol import CONNECTION
@@ -25,6 +25,20 @@ from gateway.services import Services
 
 INFERENCE = "inference"
 MODE_HEADER_RAW = MODE_HEADER.encode("ascii")
+PARAMETERS = [
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "Run once, whatever is sent again with this key and body within 24 hours.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[ -~]+$"},
+    },
+    {
+        "name": MODE_HEADER,
+        "in": "header",
+        "description": "How strictly the body is read; default: what the key's workspace says.",
+        "schema": {"type": "string", "enum": [mode.value for mode in Mode]},
+    },
+]
 
 
 class Connection(Protocol):
@@ -85,7 +99,7 @@ class MeteredRoute(APIRoute):
             summary=summary,
             description=description,
             responses={200: answers, **ERROR_RESPONSES},
-            openapi_extra=body_of(body),
+            openapi_extra={**body_of(body), "parameters": PARAMETERS},
         )
         self._services = services
         self._prepare = prepare

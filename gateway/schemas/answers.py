@@ -19,13 +19,43 @@ class UsageInfo(BaseModel):
 class Extension(BaseModel):
     """What this platform adds to Mistral's shapes."""
 
-    ended_by: str | None = Field(default=None, description="Why an answer ended early: credit, ...")
+    ended_by: str | None = Field(default=None, description="Why an answer ended early: credit, revoked, ...")
+    error: str | None = Field(default=None, description="Of a stream that failed after it had begun: what happened.")
+
+
+class FunctionCall(BaseModel):
+    name: str
+    arguments: str = Field(description="A JSON object as text.")
+
+
+class ToolCall(BaseModel):
+    id: str = Field(pattern="^[a-zA-Z0-9]{9}$")
+    type: Literal["function"]
+    function: FunctionCall
+    index: int
+
+
+class LikelyToken(BaseModel):
+    token: str
+    logprob: float
+    bytes: list[int]
+    token_id: int
+
+
+class TokenLogprob(LikelyToken):
+    top_logprobs: list[LikelyToken]
+
+
+class Logprobs(BaseModel):
+    """Only if they were asked for."""
+
+    content: list[TokenLogprob]
 
 
 class AnswerMessage(BaseModel):
     role: Literal["assistant"]
     content: str
-    tool_calls: None
+    tool_calls: list[ToolCall] | None
     prefix: bool
 
 
@@ -33,6 +63,7 @@ class Choice(BaseModel):
     index: int
     message: AnswerMessage
     finish_reason: Literal["stop", "length", "tool_calls", "error"]
+    logprobs: Logprobs | None = None
 
 
 class ChatCompletionResponse(BaseModel):
@@ -48,12 +79,14 @@ class ChatCompletionResponse(BaseModel):
 class Delta(BaseModel):
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[ToolCall] | None = Field(default=None, description="All of them, whole, in one chunk.")
 
 
 class ChunkChoice(BaseModel):
     index: int
     delta: Delta
     finish_reason: Literal["stop", "length", "tool_calls", "error"] | None
+    logprobs: Logprobs | None = None
 
 
 class ChatCompletionChunk(BaseModel):
@@ -126,6 +159,7 @@ class RefusedBy(BaseModel):
     limit: int
     remaining: int
     retry_after_ms: int | None
+    tier: str | None = Field(default=None, description="If the rule concerns this tier only.")
 
 
 class ErrorExtension(BaseModel):
@@ -184,6 +218,7 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     402: {"model": ErrorBody, "description": "The credit does not cover it."},
     403: {"model": ErrorBody, "description": "The key may not do this."},
     408: {"model": ErrorBody, "description": "The body took too long."},
+    409: {"model": ErrorBody, "description": "The Idempotency-Key's first request still runs, or its answer is gone."},
     413: {"model": ErrorBody, "description": "The body is too large."},
     415: {"model": ErrorBody, "description": "The body is not JSON."},
     422: {"model": ValidationErrorBody, "description": "A field is wrong."},
