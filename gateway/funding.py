@@ -1,0 +1,182 @@
+"""What admission needs of billing now and then: a block of credit, a counter's beginning, the next epoch.
+
+All of it is off the path of an ordinary request; what many requests need at the same moment is asked once.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from billing.windows import used_in_window
+from structlog.stdlib import BoundLogger
+
+from billing.treasury import EpochNotOpenError, Lent, Treasury
+from core.clock import Clock
+from core.db import Database, DatabaseUnavailableError
+from core.errors import CREDIT_RESERVED, UNAVAILABLE, PlatformError
+from core.meter.credit import CounterStore
+from core.queue.base import Admission, Refused
+from core.queue.rules import Rule, Window
+from gateway.desk import QUEUE_AWAY
+from gateway.refusals import refusal_error
+
+TROUBLE = (DatabaseUnavailableError, EpochNotOpenError, *QUEUE_AWAY)
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class FundingSettings:
+    """An organisation whose free credit in Redis covers fewer than `low_requests` of what it just asked for is given
+    the next block in the background, at most every `refill_ms`.
+    """
+
+    wait_s: float = 5.0
+    retry_after_s: int = 2
+    low_requests: int = 16
+    refill_ms: int = 100
+
+
+@dataclass(slots=True)
+class _Round:
+    """Who is short of credit now, until billing is asked: their needs in sum, and the smallest."""
+
+    needed_nano: int = 0
+    least_nano: int = 0
+    task: "asyncio.Task[Lent] | None" = None
+
+
+class BillingFunding:
+    """Implements `gateway.gate.Funding`. One for each process, used from one event loop."""
+
+    def __init__(
+        self,
+        treasury: Treasury,
+        counters: CounterStore,
+        database: Database,
+        clock: Clock,
+        log: BoundLogger,
+        settings: FundingSettings | None = None,
+    ) -> None:
+        self._treasury = treasury
+        self._counters = counters
+        self._database = database
+        self._clock = clock
+        self._log = log
+        self._settings = settings or FundingSettings()
+        self._running: dict[Hashable, asyncio.Task[Any]] = {}
+        self._refilling: set[str] = set()
+        self._rounds: dict[str, _Round] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def lend(self, admission: Admission, refused: Refused) -> None:
+        needed_nano = refused.refusal.limit
+        lent = await self._within(self._join_round(admission.job.organisation, needed_nano))
+        if lent.level_nano < needed_nano:
+            raise self._shortage(refused, lent)
+
+    async def seed(self, admission: Admission, refused: Refused) -> None:
+        rule = refused.rule
+        assert rule is not None, "UNSEEDED names its rule"
+        organisation = admission.job.organisation
+        now_ms = self._clock.now_ms()
+        for window in rule.windows:
+            if window.end_ms > now_ms:
+                what = ("seed", rule.kind, rule.counter, window.id)
+                await self._once(what, partial(self._seed, organisation, rule, window))
+
+    async def open_epoch(self) -> None:
+        await self._once("epoch", self._treasury.ensure_epoch)
+
+    def spent(self, admission: Admission, credit_left_nano: int) -> None:
+        if credit_left_nano < 0:
+            return
+        prices = admission.prices[-1]
+        # What one more request like this would reserve, about.
+        job = admission.job
+        like_nano = (job.prompt_tokens * prices.input_nano + admission.output_reserved * prices.output_nano) // 1_000
+        low_nano = self._settings.low_requests * like_nano
+        organisation = job.organisation
+        if credit_left_nano < low_nano and organisation not in self._refilling:
+            self._refilling.add(organisation)
+            self._keep(self._refill(organisation, low_nano))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _refill(self, organisation: str, low_nano: int) -> None:
+        try:
+            await self._treasury.lend(organisation, low_nano)
+            await asyncio.sleep(self._settings.refill_ms / 1_000)
+        except TROUBLE as error:
+            self._log.warning("no refill", organisation=organisation, error=type(error).__name__)
+        finally:
+            self._refilling.discard(organisation)
+
+    async def _seed(self, organisation: str, rule: Rule, window: Window) -> None:
+        used = await asyncio.to_thread(used_in_window, self._database, organisation, rule, window)
+        await self._counters.seed(rule, window, used)
+
+    def _join_round(self, organisation: str, needed_nano: int) -> "asyncio.Task[Lent]":
+        """All who are short in the same moment are lent to together, for what they need in sum."""
+        current = self._rounds.get(organisation)
+        if current is None:
+            current = self._rounds[organisation] = _Round()
+            current.task = self._keep(self._lend_round(organisation, current))
+        current.needed_nano += needed_nano
+        current.least_nano = min(needed_nano, current.least_nano or needed_nano)
+        assert current.task is not None
+        return current.task
+
+    async def _lend_round(self, organisation: str, current: "_Round") -> Lent:
+        await asyncio.sleep(0)  # the others of this moment join
+        del self._rounds[organisation]
+        return await self._treasury.lend(organisation, current.needed_nano, current.least_nano)
+
+    async def _once(self, what: Hashable, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        """Whoever asks for the same at the same time waits for the same answer."""
+        task: asyncio.Task[Answer] | None = self._running.get(what)
+        if task is None:
+            task = self._running[what] = self._keep(work())
+            task.add_done_callback(lambda _: self._running.pop(what, None))
+        return await self._within(task)
+
+    async def _within(self, task: "asyncio.Task[Answer]") -> Answer:
+        """A caller that leaves does not end it for the others."""
+        try:
+            async with asyncio.timeout(self._settings.wait_s):
+                return await asyncio.shield(task)
+        except (TimeoutError, *TROUBLE) as error:
+            self._log.warning("billing does not answer", error=type(error).__name__)
+            message = "Credit and limits cannot be checked at the moment; try again."
+            raise PlatformError(UNAVAILABLE, message, retry_after_s=self._settings.retry_after_s) from error
+
+    def _keep(self, work: Coroutine[Any, Any, Answer]) -> "asyncio.Task[Answer]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has been told
+
+    def _shortage(self, refused: Refused, lent: Lent) -> PlatformError:
+        """402 only if nothing but money helps: credit may also wait in open requests, or in an epoch that ends soon."""
+        needed_nano = refused.refusal.limit
+        if lent.balance_nano >= needed_nano:
+            message = (
+                f"Open requests hold the credit: this one needs {needed_nano} nano-units, {lent.balance_nano} are left "
+                f"and {lent.reserved_nano} of them reserved; try again in {self._settings.retry_after_s} s."
+            )
+            return PlatformError(
+                CREDIT_RESERVED, message, retry_after_s=self._settings.retry_after_s, refusal=refused.refusal
+            )
+        if lent.balance_nano + lent.held_before_nano >= needed_nano:
+            message = "Redis was restarted and part of the credit is held until its last requests are over; try again."
+            return PlatformError(UNAVAILABLE, message, retry_after_s=30)
+        return refusal_error(refused, lent.balance_nano)
