@@ -2,9 +2,14 @@
 
 from sqlalchemy import MetaData
 
+from billing.accounts import CreditAccount
 from billing.customers import Customer
+from billing.epochs import EpochRow
+from billing.grants import Grant
+from billing.journal import LedgerEntry
 from billing.models import UsageRecord
 from billing.prices import PriceVersion
+from billing.transfers import CreditTransfer
 from core.db import Base
 from gateway.accounts.models import ApiKey
 
@@ -12,7 +17,12 @@ assert all(
     model.metadata is Base.metadata
     for model in (
         ApiKey,
+        CreditAccount,
+        CreditTransfer,
         Customer,
+        EpochRow,
+        Grant,
+        LedgerEntry,
         PriceVersion,
         UsageRecord,
     )
