@@ -6,6 +6,7 @@ the same moment travels together, and a caller that is cancelled cannot leave it
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -16,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from core.redis_line import Line, close_line, open_line
+from core.redis_line import LOST, Line, close_line, open_line
 
 BLOCK_S_MAX = 1.0
 CALL_S = 2.0
@@ -47,12 +48,22 @@ class Script:
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
-class Calls:
-    """Commands and scripts. Raises what Redis answers, or its ConnectionError or TimeoutError after `timeout_s`."""
+def run_id(server_info: bytes) -> str:
+    """Which server answered INFO server: a restart gives it another one."""
+    (found,) = re.findall(rb"^run_id:(\w+)\r?$", server_info, re.MULTILINE)
+    return str(found, "ascii")
 
-    def __init__(self, client: "Redis", timeout_s: float = CALL_S) -> None:
+
+class Calls:
+    """Commands and scripts. Raises what Redis answers, or its ConnectionError or TimeoutError after `timeout_s`.
+
+    `guard`: a script and its key, which each new connection runs with the server's run_id before anything else.
+    """
+
+    def __init__(self, client: "Redis", timeout_s: float = CALL_S, guard: tuple[Script, str] | None = None) -> None:
         self._pool = client.connection_pool
         self._timeout_s = timeout_s
+        self._guard = guard
         self._line: Line | None = None
         self._connection: AbstractConnection | None = None
         self._unsent: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
@@ -109,7 +120,9 @@ class Calls:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._drop()
-                self._line, self._connection = await open_line(self._pool, self._timeout_s, self._lost)
+                line, self._connection = await open_line(self._pool, self._timeout_s, self._lost)
+                await self._greet(line)
+                self._line = line
         except TimeoutError:
             error = RedisTimeoutError(f"Redis did not accept a connection within {self._timeout_s} s")
         except RedisError as refused:
@@ -125,6 +138,20 @@ class Calls:
                     future.set_exception(error)
                 else:
                     self._line.send(words, future)
+
+    async def _greet(self, line: Line) -> None:
+        """Nothing else travels on a line before its guard has run. Raises; then the line is cut."""
+        if self._guard is None:
+            return
+        script, key = self._guard
+        try:
+            server = run_id(await line.ask("INFO", "server"))
+            await line.ask("EVAL", script.source, 1, key, "", server)
+        except BaseException:
+            line.fail(RedisConnectionError(LOST))
+            raise
+        if line.lost:  # between its answer and now
+            raise RedisConnectionError(LOST)
 
     def _lost(self) -> None:
         self._line = None

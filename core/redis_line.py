@@ -41,6 +41,10 @@ class Line(asyncio.Protocol):
     def waiting(self) -> int:
         return len(self._waiting)
 
+    @property
+    def lost(self) -> bool:
+        return self._lost
+
     def send(self, words: tuple[Any, ...], future: "asyncio.Future[Any]") -> None:
         """The future gets the reply, or a RedisError: also when nothing comes within `timeout_s`."""
         if self._lost:
@@ -50,6 +54,11 @@ class Line(asyncio.Protocol):
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout_s, self._look)
         self._transport.write(hiredis.pack_command(words))
+
+    async def ask(self, *words: Any) -> Any:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.send(words, future)
+        return await future
 
     def data_received(self, data: bytes) -> None:
         try:

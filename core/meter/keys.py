@@ -1,16 +1,24 @@
-"""The layout of keys in Redis, version t1. Lua builds the same names: see scripts/shared.lua.
+"""The layout of keys in Redis, version t2. Lua builds the same names: see scripts/shared.lua.
 
 Everything that must agree lies under one hash tag, the cell. Only reply streams lie elsewhere.
 
-| key, after `t1:{CELL}` | type | holds |
+| key, after `t2:{CELL}` | type | holds |
 |---|---|---|
 | `:r:ID` | hash | the record: s(tate) a(ttempt) k (strikes) w(orker) adm tk (ms) seq res (nano) cm (cancel bound) |
+| | | ep (epoch of its credit) ce (of its counters, if another) out (covered, if extended) |
 | | | m (the admission, msgpack) j (the job, msgpack); gone once it is settled |
 | `:e:ID` | string | attempt, outcome, billed tokens, cost, end event, msgpack; kept for 10 minutes after settlement |
+| `:f:ID` | string | the usage event that is due when this answer is fetched, msgpack; as long |
+| `:i:CLAIM` | string | request, streamed, body digest, msgpack; kept for 24 hours |
 | `:open` | zset | request -> deadline ms |
 | `:lost` | zset | request -> until when its submitter may decide, ms |
-| `:credit` `:gen` `:conc` | hash | nano by organisation; generation by organisation; open records by scope |
-| `:rpm:SCOPE` `:tpm:SCOPE` | hash, string | sub-windows; level and its time |
+| `:epoch` | hash | number, open; run: the server it was opened on; seen: the one that was met last |
+| `:o:ORG` | hash | gen(eration); ep(och) of credit (free) and resv (reserved), nano |
+| `:x:TRANSFER` | string | nano moved by a gift or a return; kept for 24 hours |
+| `:hungry` `:hbell` | hash, list | organisation -> nano that a running request wanted; wake billing |
+| `:conc` | hash | open records by counter |
+| `:u:KIND:COUNTER` | hash, string | requests by sub-window; level of a bucket and its time |
+| `:u:EPOCH:KIND:COUNTER:WINDOW` | string | used in a calendar window; kept until 3 days after it |
 | `:t:TIER` | hash | running, qcost (queued cost), vt (virtual time), speed (cost per ms, slot), aw (active weight) |
 | `:q:TIER:BAND` | zset | organisation -> virtual time; `:ORG` workspace -> the same; `:ORG:WS` request -> sequence |
 | `:v:TIER` | hash | virtual times of flows |
@@ -25,7 +33,7 @@ Everything that must agree lies under one hash tag, the cell. Only reply streams
 | `:reaped` | string | when the reaper last ran, ms |
 """
 
-LAYOUT = "t1"
+LAYOUT = "t2"
 
 
 def cell_key(cell: str) -> str:

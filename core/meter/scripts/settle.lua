@@ -1,28 +1,67 @@
 -- The one place where a request ends. `counted` is nil when no worker told what it computed.
 -- Who pays: docs/queue.md, "What is billed".
-local function billed_tokens(meta, record, outcome, counted)
+local function billed_tokens(record, outcome, counted)
+  local meta = record.meta
   if not counted or not (outcome == 'finished' or outcome == 'cancelled') then
     return 0, 0, 0
   end
-  local completion = counted.completion
+  local completion = math.min(counted.completion, record.out)
   if record.cm then
     completion = math.min(completion, tonumber(record.cm))
   elseif meta.kind == 'chat' and outcome == 'finished' and completion == 0 then
     return 0, 0, 0
   end
-  return counted.prompt, completion, counted.cached
+  local prompt = math.min(counted.prompt, meta.pt)
+  return prompt, completion, math.min(counted.cached, prompt)
 end
 
-local function give_back_limits(meta, reserved_tokens, used_tokens)
-  for _, rule in ipairs(meta.rules) do
-    local scope = rule[2] .. ':' .. rule[3]
-    if rule[1] == 'concurrency' then
-      if call('HINCRBY', base .. 'conc', scope, -1) <= 0 then
-        call('HDEL', base .. 'conc', scope)
+-- Reserved credit goes back to the epoch it came from; in a later one nothing moves, SQL settles it.
+local function give_back_credit(record, cost)
+  if record.res == 0 and cost == 0 then
+    return
+  end
+  local key = base .. 'o:' .. record.meta.org
+  local state = call('HMGET', key, 'ep', 'credit', 'resv')
+  if num(state[1]) == record.ep then
+    call('HSET', key, 'credit', int(num(state[2]) + record.res - cost), 'resv', int(num(state[3]) - record.res))
+  end
+end
+
+-- A calendar counter holds what was reserved. In an epoch later than the admission's it holds nothing of this record yet.
+local function correct_calendar(rule, name, record, epoch, reserved, used)
+  local window = window_at(rule, record.adm)
+  if record.ce ~= epoch then
+    add_if_counted(calendar_key(name, window, epoch), used)
+  elseif used ~= reserved then
+    call('INCRBY', calendar_key(name, window, epoch), int(used - reserved))
+  end
+end
+
+local function give_back_limits(record, used_tokens, used_nano)
+  local reserved_tokens, corrected, epoch = record.meta.pt + record.out, {}, nil
+  for _, rule in ipairs(record.meta.rules) do
+    local kind, name = rule[1], counter_name(rule)
+    if corrected[name] then
+      name = nil  -- shared, and done
+    elseif kind == 'concurrency' then
+      if call('HINCRBY', base .. 'conc', rule[2], -1) <= 0 then
+        call('HDEL', base .. 'conc', rule[2])
       end
-    elseif rule[1] == 'tokens_per_minute' and reserved_tokens ~= used_tokens then
-      local level = bucket_level(scope, rule[4]) + reserved_tokens - used_tokens
-      bucket_set(scope, rule[4], math.min(rule[4], level))
+    elseif kind == 'tokens_per_minute' then
+      if reserved_tokens ~= used_tokens then
+        local level = bucket_level(name, rule[3]) + reserved_tokens - used_tokens
+        bucket_set(name, rule[3], math.min(rule[3], level))
+      end
+    elseif CALENDAR[kind] then
+      epoch = epoch or epoch_now()
+      if kind == 'tokens_per_month' then
+        correct_calendar(rule, name, record, epoch, reserved_tokens, used_tokens)
+      else
+        correct_calendar(rule, name, record, epoch, record.res, used_nano)
+      end
+    end
+    if name then
+      corrected[name] = true
     end
   end
 end
@@ -58,19 +97,42 @@ local function correct_order(meta, record, counted)
   call('HSET', base .. 't:' .. meta.tier, 'speed', float(speed))
 end
 
--- The usage event is one msgpack array in the order of core.meter.usage.UsageEvent.
-local function append_usage(id, record, outcome, billed, decoded, first_token_ms)
+-- One msgpack array in the order of core.meter.usage.UsageEvent.
+local function usage_event(id, record, outcome, billed, decoded, first_token_ms)
   local meta = record.meta
-  call('XADD', base .. 'usage', '*', 'u', cmsgpack.pack({
+  return {
     id, meta.org, meta.ws, meta.key, meta.tier, meta.kind, outcome, record.a, meta.str,
-    billed.prompt, billed.completion, billed.cached, decoded, billed.cost, meta.pv,
-    record.adm, record.tk, first_token_ms, now}))
+    billed.prompt, billed.completion, billed.cached, decoded, billed.cost, price_at(meta.prices, record.adm)[1],
+    record.adm, record.tk, first_token_ms, now, record.ep}
 end
 
-local function settle(id, record, outcome, counted, ended, first_token_ms)
+local function bill(record, outcome, counted)
+  local prompt, completion, cached = billed_tokens(record, outcome, counted)
+  local price = price_at(record.meta.prices, record.adm)
+  local cost = cost_nano(prompt, cached, completion, price[2], price[3], price[4])
+  return {prompt = prompt, completion = completion, cached = cached, cost = cost}
+end
+
+-- Only a finished request keeps its claim; and an answer that outlived its gateway, with the event that is due when
+-- somebody fetches it.
+local function settle_claim(id, record, outcome, counted, whole, first_token_ms)
+  local claim = record.meta.cl
+  if not claim or outcome == 'finished' then
+    return
+  end
+  if outcome == 'gateway_lost' and whole and not record.cm then
+    local billed = bill(record, 'finished', counted)
+    local due = usage_event(id .. '-fetched', record, 'finished', billed, counted.completion, first_token_ms)
+    call('SET', base .. 'f:' .. id, cmsgpack.pack(due), 'PX', KEPT_MS)
+    return
+  end
+  call('DEL', base .. 'i:' .. claim[1])
+end
+
+-- `ended`: the end event, to be kept; `whole`: it holds the whole answer. All three are nil without a worker's word.
+local function settle(id, record, outcome, counted, ended, whole, first_token_ms)
   local meta = record.meta
-  local prompt, completion, cached = billed_tokens(meta, record, outcome, counted)
-  local cost = cost_nano(prompt, cached, completion, meta.pi, meta.pc, meta.po)
+  local billed = bill(record, outcome, counted)
   if record.s == 'queued' then
     dequeue(meta, id)
   elseif record.s == 'running' then
@@ -78,20 +140,21 @@ local function settle(id, record, outcome, counted, ended, first_token_ms)
   elseif record.s == 'lost' then
     call('ZREM', base .. 'lost', id)
   end
-  if record.res ~= cost then
-    call('HINCRBY', base .. 'credit', meta.org, int(record.res - cost))
-  end
-  give_back_limits(meta, meta.pt + meta.out, prompt + completion)
+  give_back_credit(record, billed.cost)
+  give_back_limits(record, billed.prompt + billed.completion, billed.cost)
   correct_order(meta, record, counted)
   close_flow(meta)
   call('ZREM', base .. 'open', id)
-  local billed = {prompt = prompt, completion = completion, cached = cached, cost = cost}
-  append_usage(id, record, outcome, billed, counted and counted.completion or 0, first_token_ms or 0)
+  local decoded = counted and counted.completion or 0
+  call('XADD', base .. 'usage', '*', 'u',
+    cmsgpack.pack(usage_event(id, record, outcome, billed, decoded, first_token_ms or 0)))
+  settle_claim(id, record, outcome, counted, whole, first_token_ms or 0)
   -- What is kept for 10 minutes is small: many requests end in 10 minutes.
   call('DEL', base .. 'r:' .. id)
-  call('SET', base .. 'e:' .. id, cmsgpack.pack({record.a, outcome, prompt, completion, cached, cost, ended or ''}),
+  call('SET', base .. 'e:' .. id,
+    cmsgpack.pack({record.a, outcome, billed.prompt, billed.completion, billed.cached, billed.cost, ended or ''}),
     'PX', KEPT_MS)
-  return prompt, completion, cached, cost
+  return billed
 end
 
 -- Settle what is still on a worker without its word: the number is raised, so that what it says later is refused.

@@ -54,22 +54,31 @@ local function ring(bell)
   end
 end
 
--- tokens per minute: an even bucket, stored as "level time". Answers its level now.
-local function bucket_level(scope, limit)
-  local state = call('GET', base .. 'tpm:' .. scope)
-  if not state then
-    return limit
-  end
-  local level, at = string.match(state, '^(%S+) (%S+)$')
-  return math.min(limit, tonumber(level) + math.max(0, now - tonumber(at)) * limit / 60000)
+-- The epoch that Redis lives in: its number, and whether it is open.
+local function epoch_now()
+  local state = call('HMGET', base .. 'epoch', 'number', 'open')
+  return num(state[1]), state[2] == '1'
 end
 
-local function bucket_set(scope, limit, level)
-  if level >= limit then
-    call('DEL', base .. 'tpm:' .. scope)
-  else
-    local full_ms = math.ceil((limit - level) * 60000 / limit) + 1000
-    call('SET', base .. 'tpm:' .. scope, float(level) .. ' ' .. int(now), 'PX', int(full_ms))
+-- An organisation's credit, of the epoch it was given in, and its generation. Zeros in another epoch.
+local function wallet_of(org, epoch)
+  local state = call('HMGET', base .. 'o:' .. org, 'ep', 'credit', 'resv', 'gen')
+  if num(state[1]) ~= epoch then
+    return {credit = 0, resv = 0, gen = num(state[4])}
+  end
+  return {credit = num(state[2]), resv = num(state[3]), gen = num(state[4])}
+end
+
+local function save_wallet(org, epoch, wallet)
+  call('HSET', base .. 'o:' .. org, 'ep', int(epoch), 'credit', int(wallet.credit), 'resv', int(wallet.resv))
+end
+
+-- Of prices {version, input, cached, output, start}, by start: the one in force, or nil.
+local function price_at(prices, at)
+  for i = #prices, 1, -1 do
+    if prices[i][5] <= at then
+      return prices[i]
+    end
   end
 end
 
@@ -191,12 +200,14 @@ end
 
 -- A request's record, or nil once it is settled. `meta` is the admission as it came.
 local function read_record(id)
-  local r = call('HMGET', base .. 'r:' .. id, 's', 'a', 'w', 'k', 'adm', 'tk', 'seq', 'res', 'cm', 'm')
+  local r = call('HMGET', base .. 'r:' .. id, 's', 'a', 'w', 'k', 'adm', 'tk', 'seq', 'res', 'cm', 'm', 'ep', 'ce', 'out')
   if not r[1] then
     return nil
   end
+  local meta, epoch = cmsgpack.unpack(r[10]), tonumber(r[11])
   return {s = r[1], a = tonumber(r[2]), w = r[3], k = num(r[4]), adm = tonumber(r[5]), tk = num(r[6]),
-          seq = tonumber(r[7]), res = tonumber(r[8]), cm = r[9], meta = cmsgpack.unpack(r[10])}
+          seq = tonumber(r[7]), res = tonumber(r[8]), cm = r[9], meta = meta,
+          ep = epoch, ce = tonumber(r[12]) or epoch, out = tonumber(r[13]) or meta.out}
 end
 
 local function slots_of(tier)

@@ -1,0 +1,26 @@
+-- How rules stand, nothing changes. ARGV: now, rules (msgpack). Answers remaining, reset_ms, ...
+local epoch = epoch_now()
+
+local function state_of(rule)
+  local kind, name, limit = rule[1], counter_name(rule), rule[3]
+  if WINDOW_MS[kind] then
+    local used, _, newest = window_counts(name, WINDOW_MS[kind])
+    return math.floor(limit - used), window_reset_ms(WINDOW_MS[kind], newest)
+  elseif kind == 'tokens_per_minute' then
+    local level = bucket_level(name, limit)
+    return math.floor(level), bucket_reset_ms(limit, level)
+  elseif kind == 'concurrency' then
+    return limit - num(call('HGET', base .. 'conc', rule[2])), 0
+  end
+  local window, ends = window_at(rule, now)
+  if not window then
+    return limit, 0
+  end
+  return limit - num(call('GET', calendar_key(name, window, epoch))), ends - now
+end
+
+local out = {}
+for number, rule in ipairs(cmsgpack.unpack(ARGV[2])) do
+  out[2 * number - 1], out[2 * number] = state_of(rule)
+end
+return out
