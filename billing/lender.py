@@ -61,7 +61,7 @@ class Lender:
         seen: dict[str, int] = {}
         for organisation in await asyncio.to_thread(self._holders, epoch):
             level = await self._store.level(organisation)
-            if level.reserved_nano or not level.available_nano:
+            if level.reserved_nano or level.available_nano <= 0:
                 continue
             if self._free_nano.get(organisation) == level.available_nano:
                 await self._treasury.take_back(organisation, level.available_nano)

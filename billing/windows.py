@@ -1,5 +1,5 @@
-"""What SQL knows to be used in a calendar window, to begin a counter in Redis with: at the first request of a window, for
-a new rule, after a restart. What is settled but not collected at that moment is missing, usually less than a second's.
+"""What SQL knows to be used in a calendar window, to begin a counter in Redis with: at the first request of a window,
+for a new rule, after a restart. What is settled and not collected at that moment is missing: mostly a second's.
 """
 
 from sqlalchemy import BigInteger, cast, func, select

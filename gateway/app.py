@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -57,18 +57,20 @@ class GatewayApp(FastAPI):
 
 
 def create_app(services: Services) -> FastAPI:
-    """Everything it does is in `services`; its lifespan runs the exchange."""
+    """Everything it does is in `services`; its lifespan runs what goes on beside the requests."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        running = asyncio.create_task(services.exchange.run())
-        running.add_done_callback(lambda task: _note_end(services, task))
+        parts = {"exchange": services.exchange.run, "watch": services.watch.run}
+        running = [asyncio.create_task(run(), name=name) for name, run in parts.items()]
+        for task in running:
+            task.add_done_callback(lambda ended: _note_end(services, ended))
         try:
             yield
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     app = GatewayApp(
         title=TITLE, description=DESCRIPTION, version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
@@ -98,11 +100,11 @@ def create_app(services: Services) -> FastAPI:
 
 
 def _note_end(services: Services, running: "asyncio.Task[None]") -> None:
-    """Without the exchange no answer arrives: the process says so and is restarted."""
+    """Without the exchange no answer arrives, without the watch no revocation: the process says so and is restarted."""
     if running.cancelled():
         return
     services.lifecycle.broken = True
-    services.log.error("exchange_ended", error=repr(running.exception()))
+    services.log.error("task_ended", task=running.get_name(), error=repr(running.exception()))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

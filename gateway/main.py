@@ -12,6 +12,8 @@ import structlog
 import uvicorn
 import uvloop
 
+from billing.prices import ensure_priced
+from billing.treasury import Treasury
 from core.catalog import Catalog
 from core.clock import Clock, SystemClock
 from core.db import Database, DatabaseUnavailableError, connect_database
@@ -21,6 +23,7 @@ from core.ids import IdSource, SystemIds
 from core.installation import catalog_for
 from core.logs import set_up_logs
 from core.memory import settle_memory
+from core.meter.credit_redis import RedisCounterStore, RedisCreditStore
 from core.queue.redis import RedisQueueKeeper, RedisSubmitterQueue
 from core.queue.settings import queue_settings
 from core.redis import connect
@@ -29,15 +32,18 @@ from core.text_counter import Counter, text_counter
 from core.tokens import ChatTokenizer
 from gateway.accounts.principals import SqlPrincipals
 from gateway.accounts.seed import seed_platform
-from gateway.accounts.settings import pepper_of
+from gateway.accounts.settings import peppers_of
 from gateway.admission import AdmissionSettings, Admitter
 from gateway.app import create_app
-from gateway.desk import QUEUE_AWAY
-from gateway.exchange import Exchange, ExchangeSettings
+from gateway.desk import QUEUE_AWAY, ExchangeSettings
+from gateway.exchange import Exchange
+from gateway.funding import BillingFunding
+from gateway.gate import Gate
 from gateway.metrics import GatewayMetrics
 from gateway.protocol import ConnectionLimits, protocol_class
 from gateway.services import Lifecycle, Services
 from gateway.settings import GatewaySettings
+from gateway.watch import Watch
 
 SUBMITTER_BYTES = 8
 CLOSE_S = 5
@@ -71,7 +77,11 @@ async def _serve(
     client = connect(settings.redis(), settings.redis_timeout_s)
     queue = RedisSubmitterQueue(client, bounds, submitter)
     keeper = RedisQueueKeeper(client, bounds)
+    credit = RedisCreditStore(client, settings.cell)
+    counters = RedisCounterStore(client, settings.cell)
+    treasury = Treasury(database, credit, clock, ids)
     try:
+        await asyncio.to_thread(_check_prices, database, catalog, clock)
         await queue.open()
         await seed_platform(database, keeper)
     except QUEUE_AWAY as error:
@@ -82,10 +92,12 @@ async def _serve(
         lease_ms=settings.lease_ms, keepalive_ms=int(settings.headers_hold_s * MS_PER_S)
     )
     exchange = Exchange(queue, keeper, exchange_settings, clock, log)
+    principals = SqlPrincipals(database, peppers_of(settings), clock, [tier.name for tier in catalog.tiers])
+    funding = BillingFunding(treasury, counters, database, clock, log)
     services = Services(
         settings=settings,
         catalog=catalog,
-        principals=SqlPrincipals(database, pepper_of(settings), clock),
+        principals=principals,
         admitter=Admitter(
             catalog=catalog,
             tokenizers=load_tokenizers(catalog),
@@ -97,7 +109,11 @@ async def _serve(
             settings=AdmissionSettings(),
         ),
         exchange=exchange,
+        gate=Gate(exchange, principals, funding),
+        watch=Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, log),
         keeper=keeper,
+        counters=counters,
+        database=database,
         check_database=lambda: asyncio.to_thread(database.check),
         metrics=GatewayMetrics(settings.metrics_dir),
         lifecycle=Lifecycle(),
@@ -110,8 +126,15 @@ async def _serve(
         return await serve_http(services, listening_socket(settings))
     finally:
         await exchange.close()
-        await keeper.close()
+        await funding.close()
+        for part in (keeper, credit, counters):
+            await part.close()
         await client.aclose()
+
+
+def _check_prices(database: Database, catalog: Catalog, clock: Clock) -> None:
+    with database.reading() as session:
+        ensure_priced(session, [tier.name for tier in catalog.tiers], clock.now_ms())
 
 
 async def serve_http(services: Services, listening: socket.socket) -> int:
@@ -148,7 +171,8 @@ class GatewayServer(uvicorn.Server):
                 log_config=None,
                 log_level="error",
                 access_log=False,
-                proxy_headers=False,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
                 server_header=False,
                 backlog=settings.backlog,
                 timeout_keep_alive=settings.keep_alive_s,

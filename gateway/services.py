@@ -7,13 +7,17 @@ import structlog
 
 from core.catalog import Catalog
 from core.clock import Clock
+from core.db import Database
 from core.ids import IdSource
+from core.meter.credit import CounterStore
 from core.queue.base import QueueKeeper
 from gateway.admission import Admitter
 from gateway.exchange import Exchange
+from gateway.gate import Gate
 from gateway.metrics import GatewayMetrics
 from gateway.principal import PrincipalSource
 from gateway.settings import GatewaySettings
+from gateway.watch import Watch
 
 
 class Lifecycle:
@@ -26,14 +30,20 @@ class Lifecycle:
 
 @dataclass(frozen=True)
 class Services:
-    """`check_database` raises when SQL cannot be reached."""
+    """`check_database` raises when SQL cannot be reached. `database` is for routes that read what no admission needs:
+    in a thread.
+    """
 
     settings: GatewaySettings
     catalog: Catalog
     principals: PrincipalSource
     admitter: Admitter
     exchange: Exchange
+    gate: Gate
+    watch: Watch
     keeper: QueueKeeper
+    counters: CounterStore
+    database: Database
     check_database: Callable[[], Awaitable[None]]
     metrics: GatewayMetrics
     lifecycle: Lifecycle
