@@ -1,35 +1,16 @@
 """An engine's token ids as the queue's events: text, stop strings, finish reasons, counted usage."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from functools import partial
 
 from structlog.stdlib import BoundLogger
 
 from core.queue.executor import Ended, ExecutorStats
-from core.wire import End, Job, Piece, Usage
-from workers.engines.base import ChoiceEnd, Engine, Tokens, choice_count, emitted
-from workers.text import ChoiceText, Vocabulary
-
-ENGINE_FAILED = "The engine failed on this request."
-
-
-@dataclass(slots=True)
-class _Choice:
-    """`count` tokens belong to the answer so far, those of an earlier attempt included."""
-
-    text: ChoiceText
-    count: int = 0
-    finish_reason: str | None = None
-    ended: bool = False
-    cached_tokens: int = 0
-
-
-@dataclass(slots=True)
-class _Request:
-    job: Job
-    choices: list[_Choice]
-    open: int
-    failed: bool = False
+from core.wire import Job, Piece
+from workers.engines.base import Engine, Tokens
+from workers.requests import Request
+from workers.text import Vocabulary
 
 
 class Generator:
@@ -40,36 +21,58 @@ class Generator:
     def __init__(self, engine: Engine, vocabulary: Vocabulary, log: BoundLogger) -> None:
         self._engine = engine
         self._vocabulary = vocabulary
+        self._marked = vocabulary.with_tool_marker()
         self._log = log
-        self._requests: dict[str, _Request] = {}
+        self._requests: dict[str, Request] = {}
+        self._events: list[Piece | Ended] = []  # not yielded yet: of one engine step, and what was covered since
+        self._wake = asyncio.Event()
+        self._asked = asyncio.Event()
 
     async def start(self) -> None:
         await self._engine.start()
 
     def submit(self, job: Job) -> None:
-        choices = [self._choice(job, number) for number in range(choice_count(job))]
-        self._requests[job.request_id] = _Request(job, choices, open=len(choices))
+        vocabulary = self._marked if job.tool_marker else self._vocabulary
+        request = Request(job, vocabulary, partial(self._engine.abort, job.request_id), self._events)
+        self._requests[job.request_id] = request
         self._engine.submit(job)
-        for number, choice in enumerate(choices):
-            if choice.finish_reason is not None:  # the earlier attempt got as far as the stop string
-                self._engine.abort(job.request_id, number)
+        for choice in request.stopped:  # the earlier attempt got as far as the stop string
+            self._engine.abort(job.request_id, choice)
+
+    def cover(self, request_id: str, output_tokens: int) -> None:
+        request = self._requests.get(request_id)
+        if request is not None:
+            request.cover(output_tokens)
+            self._told(request_id, request)
 
     def abort(self, request_id: str) -> None:
         self._engine.abort(request_id)
+        request = self._requests.get(request_id)
+        if request is not None:
+            request.drop()
+            self._told(request_id, request)
 
     async def steps(self) -> AsyncIterator[list[Piece | Ended]]:
-        async for outputs in self._engine.steps():
-            events: list[Piece | Ended] = []
-            for output in outputs:
-                request = self._requests.get(output.request_id)
-                if request is None:
-                    continue
-                if isinstance(output, Tokens):
-                    self._tokens(request, output, events)
-                else:
-                    self._choice_end(request, output, events)
-            if events:
-                yield events
+        """Also between the engine's steps: what is covered late, or ends by an abort, waits for none."""
+        pump = asyncio.create_task(self._pump())
+        pump.add_done_callback(lambda _: self._wake.set())
+        try:
+            while True:
+                self._asked.set()
+                await self._wake.wait()
+                self._wake.clear()
+                if self._events:
+                    events = self._events.copy()
+                    self._events.clear()
+                    yield events
+                elif pump.done():
+                    pump.result()
+                    return
+                if pump.done():
+                    self._wake.set()
+        finally:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
 
     def stats(self) -> ExecutorStats:
         stats = self._engine.stats()
@@ -78,63 +81,28 @@ class Generator:
     async def close(self) -> None:
         await self._engine.close()
 
-    def _choice(self, job: Job, number: int) -> _Choice:
-        if job.sampling is None:
-            return _Choice(ChoiceText(self._vocabulary))
-        choice = _Choice(ChoiceText(self._vocabulary, job.sampling.stop, job.sampling.min_tokens))
-        before = emitted(job, number)
-        if before:
-            _, choice.count = choice.text.push(before)
-            choice.finish_reason = "stop" if choice.text.stopped else None
-        return choice
+    async def _pump(self) -> None:
+        """The engine's steps, each after the one before was taken, so that whoever takes them holds the engine back."""
+        async for outputs in self._engine.steps():
+            for output in outputs:
+                request = self._requests.get(output.request_id)
+                if request is None:
+                    continue
+                if isinstance(output, Tokens):
+                    request.tokens(output)
+                    continue
+                if output.reason == "error":
+                    self._log.warning("engine failed on a request", request_id=output.request_id, reason=output.error)
+                request.end(output)
+                if not request.open:
+                    del self._requests[output.request_id]
+            if self._events:
+                self._wake.set()
+                self._asked.clear()
+                await self._asked.wait()
 
-    def _tokens(self, request: _Request, tokens: Tokens, events: list[Piece | Ended]) -> None:
-        choice = request.choices[tokens.choice]
-        if choice.finish_reason is not None:  # computed after the stop string, before the engine heard of it
-            return
-        text, used = choice.text.push(tokens.token_ids)
-        token_ids = tokens.token_ids[:used]
-        events.append(
-            Piece(tokens.request_id, request.job.attempt, tokens.choice, choice.count, token_ids, text),
-        )
-        choice.count += used
-        if choice.text.stopped:
-            choice.finish_reason = "stop"
-            self._engine.abort(tokens.request_id, tokens.choice)
-
-    def _choice_end(self, request: _Request, end: ChoiceEnd, events: list[Piece | Ended]) -> None:
-        choice = request.choices[end.choice]
-        if choice.ended:
-            return
-        choice.ended = True
-        choice.cached_tokens = end.cached_tokens
-        rest = choice.text.flush()
-        if rest:
-            events.append(Piece(end.request_id, request.job.attempt, end.choice, choice.count, (), rest))
-        if choice.finish_reason is None:
-            choice.finish_reason = end.reason if end.reason in {"stop", "length"} else "error"
-        if end.reason == "error" and not request.failed:
-            request.failed = True
-            self._log.warning("engine failed on a request", request_id=end.request_id, reason=end.error)
-            self._engine.abort(end.request_id)
-        request.open -= 1
+    def _told(self, request_id: str, request: Request) -> None:
         if not request.open:
-            del self._requests[end.request_id]
-            events.append(_ended(request))
-
-
-def _ended(request: _Request) -> Ended:
-    """`cached_tokens` is what no choice had to compute: the prompt is billed once."""
-    usage = Usage(
-        prompt_tokens=request.job.prompt_tokens,
-        completion_tokens=sum([choice.count for choice in request.choices]),
-        cached_tokens=min([choice.cached_tokens for choice in request.choices]),
-    )
-    end = End(
-        request_id=request.job.request_id,
-        attempt=request.job.attempt,
-        finish_reasons=tuple([choice.finish_reason or "error" for choice in request.choices]),
-        usage=usage,
-        error=ENGINE_FAILED if request.failed else None,
-    )
-    return Ended(end, failed=request.failed)
+            del self._requests[request_id]
+        if self._events:
+            self._wake.set()

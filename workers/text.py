@@ -1,14 +1,18 @@
 r"""From token ids to text as they come: characters never split, stop strings never shown.
 
 What a tokenizer decodes from all ids at once is what the increments add up to. A byte piece <0xE2> stands for one byte
-of a character; while a choice is under way it is kept as the code point U+DC00 + byte, which no text contains.
+of a character; while a choice is under way it is kept as the code point U+DC00 + byte, which no text contains. Python's
+own surrogateescape does the same with the pieces of a Tekken vocabulary, which may begin and end within a character.
 """
 
 import codecs
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from mistral_common.exceptions import MistralCommonException
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from sentencepiece import SentencePieceProcessor
 
 from core.errors import SetupError
@@ -19,27 +23,78 @@ _NOTHING = "\udfff"  # a control piece: no text, but it parts the bytes around i
 _RUN = re.compile("[\udc00-\udcff]+")
 _BAD_BYTE = "\N{REPLACEMENT CHARACTER}"
 _SPACE = "\u2581"
+_ALONE = "\ue000"  # of no piece, so that nothing merges with it; behind it a text gets no first space
+TOOL_MARKER = "[TOOL_CALLS]"
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """`surfaces[id]` is the text of a piece; `strips` are pieces whose first space is dropped at the very beginning."""
+    """`surfaces[id]` is the text of a piece; `strips` are pieces whose first space is dropped at the very beginning.
+
+    `controls` are the names of the pieces without text; `encode` gives the ids of a text in the middle of an answer.
+    `joins_bad_bytes`: bytes that form no character are shown as Python does it, else each by itself.
+    """
 
     surfaces: tuple[str, ...]
     strips: frozenset[int]
+    controls: Mapping[int, str]
+    encode: Callable[[str], list[int]]
+    joins_bad_bytes: bool = False
 
     @classmethod
     def load(cls, name: str) -> "Vocabulary":
-        """Of a tier's tokenizer: v1, v3, v7 or a sentencepiece file."""
+        """Of a tier's tokenizer: v1, v3, v7, a sentencepiece file, or a Tekken file (.json)."""
         path = tokenizer_file(name)
+        return _tekken(path) if path.suffix == ".json" else _sentencepiece(path)
+
+    def with_tool_marker(self) -> "Vocabulary":
+        """The same, where the control piece that begins tool calls is written out."""
+        marks = [token_id for token_id, piece in self.controls.items() if piece == TOOL_MARKER]
+        surfaces = list(self.surfaces)
+        for token_id in marks:
+            surfaces[token_id] = TOOL_MARKER
+        return replace(self, surfaces=tuple(surfaces)) if marks else self
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What the piece stands for; of a control piece its name."""
+        surface = self.controls.get(token_id, self.surfaces[token_id])
         try:
-            model = SentencePieceProcessor(model_file=str(path))
-        except (OSError, RuntimeError) as error:
-            raise SetupError(f"{path} is not a sentencepiece model.") from error
-        ids = range(model.vocab_size())
-        surfaces = tuple(_surface(model, i) for i in ids)
-        unknown = model.unk_id()
-        return cls(surfaces, frozenset(i for i in ids if i != unknown and surfaces[i].startswith(" ")))
+            return surface.encode()
+        except UnicodeEncodeError:
+            return b"".join([_bytes(char) if _RUN.match(char) else char.encode() for char in surface])
+
+
+def _sentencepiece(path: Path) -> Vocabulary:
+    try:
+        model = SentencePieceProcessor(model_file=str(path))
+    except (OSError, RuntimeError) as error:
+        raise SetupError(f"{path} is not a sentencepiece model.") from error
+    ids = range(model.vocab_size())
+    surfaces = tuple(_surface(model, i) for i in ids)
+    unknown = model.unk_id()
+    before = len(model.encode(_ALONE))
+    return Vocabulary(
+        surfaces,
+        strips=frozenset(i for i in ids if i != unknown and surfaces[i].startswith(" ")),
+        controls={i: str(model.id_to_piece(i)) for i in ids if i == unknown or model.is_control(i)},
+        encode=lambda text: list(model.encode(_ALONE + text)[before:]),
+    )
+
+
+def _tekken(path: Path) -> Vocabulary:
+    try:
+        model = Tekkenizer.from_file(path)
+    except (OSError, ValueError, KeyError, TypeError, MistralCommonException) as error:
+        raise SetupError(f"{path} is not a Tekken vocabulary.") from error
+    controls = {i: model.id_to_piece(i) for i in range(model.num_special_tokens)}
+    pieces = [model.id_to_byte_piece(i) for i in range(model.num_special_tokens, model.n_words)]
+    return Vocabulary(
+        (_NOTHING,) * len(controls) + tuple([piece.decode(errors="surrogateescape") for piece in pieces]),
+        strips=frozenset(),
+        controls=controls,
+        encode=lambda text: model.encode(text, bos=False, eos=False),
+        joins_bad_bytes=True,
+    )
 
 
 def _surface(model: SentencePieceProcessor, token_id: int) -> str:
@@ -89,7 +144,7 @@ class ChoiceText:
         """The answer is over: what was held back. A stop string may still end in a broken character."""
         if self.stopped:
             return ""
-        rest = _BAD_BYTE * len(self._bytes)
+        rest = self._characters(self._bytes)
         self._bytes = ""
         shown = self._search(rest) if self._stop and self._unsearched <= 0 else rest
         held, self._held = self._held, ""
@@ -109,7 +164,11 @@ class ChoiceText:
         text = self._bytes + text
         end = _unfinished(text)
         text, self._bytes = text[:end], text[end:]
-        return _RUN.sub(_characters, text).replace(_NOTHING, "")
+        return _RUN.sub(lambda run: self._characters(run[0]), text).replace(_NOTHING, "")
+
+    def _characters(self, run: str) -> str:
+        data = _bytes(run)
+        return data.decode(errors="replace") if self._vocabulary.joins_bad_bytes else _characters(data)
 
     def _search(self, text: str) -> str:
         text = self._held + text
@@ -146,9 +205,8 @@ def _bytes(run: str) -> bytes:
     return bytes(ord(char) - _BYTE_0 for char in run)
 
 
-def _characters(match: re.Match[str]) -> str:
-    """A run of bytes as sentencepiece decodes it: one replacement character for each byte that fits nowhere."""
-    data = _bytes(match[0])
+def _characters(data: bytes) -> str:
+    """As sentencepiece decodes them: one replacement character for each byte that fits nowhere."""
     out = []
     while data:
         try:

@@ -8,18 +8,23 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from core.wire import Job
+from core.wire import Job, TokenLogprob
 
 Reason = Literal["stop", "length", "error", "aborted"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The next tokens of one choice, in order, at least one."""
+    """The next tokens of one choice, in order, at least one.
+
+    `logprobs`, one for each token if the job asked for them, is of what the model said: the logarithm of the softmax
+    of its raw scores, before penalties, grammar, temperature, top_k and top_p.
+    """
 
     request_id: str
     choice: int
     token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,10 @@ class Engine(Protocol):
         ends with reason `error` for every choice (for choice 0 if there is no sampling).
 
         `job.emitted_ids[choice]` are tokens of an earlier attempt: output, not prompt. They count for max_tokens,
-        min_tokens, penalties and the seed's positions; only what comes after them is handed out.
+        min_tokens, penalties, the grammar and the seed's positions; only what comes after them is handed out.
+
+        A choice whose grammar is complete ends with `stop`, whatever min_tokens says. An engine without grammars, or
+        a grammar that cannot be used, ends the job with `error`.
         """
 
     def abort(self, request_id: str, choice: int | None = None) -> None:

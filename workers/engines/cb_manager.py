@@ -164,8 +164,8 @@ class Batcher:
         return cls(manager, sampler)
 
     @property
-    def eos_ids(self) -> frozenset[int]:
-        return frozenset(self._manager.generation_config.eos_token_id)
+    def eos_ids(self) -> tuple[int, ...]:
+        return tuple(self._manager.generation_config.eos_token_id)
 
     @property
     def vocabulary(self) -> int:

@@ -1,6 +1,7 @@
 """An engine without a model: deterministic words at a set pace, and faults on request. For benchmarks and drills.
 
-The words depend on the prompt and the seed only, so that an answer begun elsewhere is continued word for word.
+The words depend on the prompt and the seed only, so that an answer begun elsewhere is continued word for word. Each is
+certain: its log probability is 0, and there is no other at its place. Grammars are refused.
 With `faults` on, a prompt may hold [[echo:NAME=VALUE]]:
 
     tokens=N    length of the answer
@@ -20,14 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from sentencepiece import SentencePieceProcessor
 from structlog.stdlib import BoundLogger
 
 from core.catalog import Tier
 from core.clock import Clock
-from core.tokenizer_files import tokenizer_file
-from core.wire import Job, Sampling
+from core.wire import Job, Sampling, TokenLogprob
 from workers.engines.base import ChoiceEnd, EngineStats, Output, Reason, Tokens, choice_count, emitted
+from workers.text import ChoiceText, Vocabulary
 
 RING_WORDS = 1_024
 TICK_S = 1.0
@@ -35,7 +35,7 @@ STEP_S = 0.005  # tokens due within it come in one step, so that hundreds of str
 DIED = 70
 FAULTS = ("fail", "stall", "die")
 _MARKER = re.compile(r"\[\[echo:(tokens|pace|fail|stall|die)(?:=(\d{1,7}))?\]\]")
-_WORD = re.compile(r"\u2581[a-z]{3,9}")
+_WORD = re.compile(r" [a-z]{3,9}")
 
 
 @dataclass(slots=True)
@@ -53,6 +53,7 @@ class _Choice:
     tokens_per_s: float
     started_s: float
     given_before: int
+    logprobs: int | None
     fault: str | None = None
     fault_at: int = 0
 
@@ -80,7 +81,7 @@ class EchoEngine:
         self._clock = clock
         self._log = log
         self._die = die
-        self._tokenizer = SentencePieceProcessor()
+        self._vocabulary: Vocabulary | None = None
         self._ring: tuple[int, ...] = ()
         self._open: dict[str, dict[int, _Choice]] = {}
         self._out: list[Output] = []
@@ -90,18 +91,17 @@ class EchoEngine:
         self._last_step_s = clock.monotonic_s()
 
     async def start(self) -> None:
-        path = tokenizer_file(self._tier.tokenizer)
-        await asyncio.to_thread(self._tokenizer.load, str(path))
-        self._ring = _words(self._tokenizer)
+        self._vocabulary = await asyncio.to_thread(Vocabulary.load, self._tier.tokenizer)
+        self._ring = _words(self._vocabulary)
 
     def submit(self, job: Job) -> None:
         now_s = self._clock.monotonic_s()
         if not self._open:
             self._last_step_s = now_s
         self._wake.set()
-        if job.sampling is None or job.request_id in self._open:
-            error = "The job has no sampling." if job.sampling is None else "The job is already running."
-            self._out += [ChoiceEnd(job.request_id, i, "error", error) for i in range(choice_count(job))]
+        problem = self._problem(job)
+        if problem is not None or job.sampling is None:
+            self._out += [ChoiceEnd(job.request_id, i, "error", problem) for i in range(choice_count(job))]
             return
         wishes = self._wishes(job)
         choices = {i: self._choice(job, job.sampling, i, wishes, now_s) for i in range(job.sampling.n)}
@@ -136,10 +136,17 @@ class EchoEngine:
         self._closed = True
         self._wake.set()
 
+    def _problem(self, job: Job) -> str | None:
+        if job.sampling is None:
+            return "The job has no sampling."
+        if job.grammar is not None:
+            return "The echo engine knows no grammars."
+        return "The job is already running." if job.request_id in self._open else None
+
     def _wishes(self, job: Job) -> dict[str, int | None]:
-        if not self._options.faults:
+        if not self._options.faults or self._vocabulary is None:
             return {}
-        text = str(self._tokenizer.decode(list(job.prompt_ids)))
+        text, _ = ChoiceText(self._vocabulary).push(job.prompt_ids)
         return {name: int(value) if value else None for name, value in _MARKER.findall(text)}
 
     def _choice(
@@ -162,6 +169,7 @@ class EchoEngine:
             tokens_per_s=float(wishes.get("pace") or self._options.tokens_per_s),
             started_s=now_s + prefill_s,
             given_before=given,
+            logprobs=sampling.logprobs,
             fault=fault,
             fault_at=max(given, min(length, length // 2 if fault_at is None else fault_at)),
         )
@@ -173,7 +181,8 @@ class EchoEngine:
             due = choice.due(now_s)
             if due > choice.given:
                 ids = self._slice(choice.ring_start + choice.given, due - choice.given)
-                self._out.append(Tokens(choice.request_id, choice.number, ids))
+                logprobs = () if choice.logprobs is None else _certain(ids, choice.logprobs)
+                self._out.append(Tokens(choice.request_id, choice.number, ids, logprobs))
                 choice.given = due
             elif choice.fault is not None and choice.given >= choice.fault_at:
                 self._misbehave(choice)
@@ -217,7 +226,11 @@ class EchoEngine:
         return min(TICK_S, max(STEP_S, next_s - self._clock.monotonic_s()))
 
 
-def _words(tokenizer: SentencePieceProcessor) -> tuple[int, ...]:
+def _words(vocabulary: Vocabulary) -> tuple[int, ...]:
     """Whole lower-case words of the vocabulary, in an order that looks random and never changes."""
-    words = [i for i in range(tokenizer.vocab_size()) if _WORD.fullmatch(tokenizer.id_to_piece(i))]
+    words = [i for i, surface in enumerate(vocabulary.surfaces) if _WORD.fullmatch(surface)]
     return tuple(sorted(words, key=lambda i: crc32(i.to_bytes(4, "little")))[:RING_WORDS])
+
+
+def _certain(ids: tuple[int, ...], likeliest: int) -> tuple[TokenLogprob, ...]:
+    return tuple([(0.0, ((i, 0.0),) if likeliest else ()) for i in ids])

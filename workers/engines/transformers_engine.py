@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,14 @@ from core.clock import Clock
 from core.wire import Job
 from workers.engines.base import ChoiceEnd, EngineStats, Output, Reason, Tokens, choice_count, emitted
 from workers.engines.cb_manager import Batcher, Progress, Sizes
+from workers.engines.grammar import Constraint, Grammars
 from workers.engines.sampling import Draw
+from workers.text import Vocabulary
 
 CLOSE_S = 5.0
 FAILED = "The engine failed."
+BAD_GRAMMAR = "The grammar of the answer cannot be used."
+LOST_GRAMMAR = "The answer could not be held to its grammar."
 # Few requests fill their whole context. If many do, the youngest give up their cache and compute it again later.
 KV_SHARE = 4
 
@@ -27,8 +31,12 @@ class EngineFailedError(RuntimeError):
 
 @dataclass(slots=True)
 class _Open:
-    request_id: str
+    """A choice under way. `draw` is the batching manager's once it was added, until the choice is finished."""
+
+    job: Job
     choice: int
+    tokens_max: int
+    draw: Draw | None = None
     seen: int = 0
 
 
@@ -41,6 +49,8 @@ class TransformersEngine:
         self._clock = clock
         self._log = log
         self._batcher: Batcher | None = None
+        self._grammars: Grammars | None = None
+        self._compiling: set[asyncio.Task[None]] = set()
         self._serial = itertools.count()
         self._open: dict[str, _Open] = {}
         self._keys: dict[str, dict[int, str]] = {}  # request id -> choice -> key in _open
@@ -61,16 +71,25 @@ class TransformersEngine:
         self._batcher = await asyncio.to_thread(
             Batcher.load, self._weights, tier.device, tier.dtype, sizes, self._clock, loop, self._receive
         )
+        vocabulary = await asyncio.to_thread(Vocabulary.load, tier.tokenizer)
+        self._grammars = await asyncio.to_thread(Grammars, vocabulary, self._batcher.eos_ids, self._batcher.vocabulary)
 
     def submit(self, job: Job) -> None:
         if not self._keys:
             self._last_step_s = self._clock.monotonic_s()
         problem = "The job is already running." if job.request_id in self._keys else self._problem(job)
-        for choice in range(choice_count(job)):
-            if problem is not None:
+        if problem is not None:
+            for choice in range(choice_count(job)):
                 self._put(ChoiceEnd(job.request_id, choice, "error", problem))
-            else:
-                self._begin(job, choice)
+            return
+        keys = [key for choice in range(choice_count(job)) if (key := self._begin(job, choice)) is not None]
+        if job.grammar is None:
+            for key in keys:
+                self._add(key)
+        else:
+            task = asyncio.create_task(self._add_constrained(keys, job.grammar))
+            self._compiling.add(task)
+            task.add_done_callback(self._compiling.discard)
 
     def abort(self, request_id: str, choice: int | None = None) -> None:
         for number in tuple(self._keys.get(request_id, ())):
@@ -96,6 +115,8 @@ class TransformersEngine:
     async def close(self) -> None:
         self._closed = True
         self._wake.set()
+        for task in self._compiling:
+            task.cancel()
         batcher, self._batcher = self._batcher, None
         if batcher is not None:
             await asyncio.to_thread(batcher.stop, CLOSE_S)
@@ -109,19 +130,44 @@ class TransformersEngine:
             return FAILED
         return _unservable(job, self._tier.context_tokens, self._batcher.vocabulary)
 
-    def _begin(self, job: Job, choice: int) -> None:
-        assert self._batcher is not None
+    def _begin(self, job: Job, choice: int) -> str | None:
+        """The key of a choice that counts as open from now on; None if there is nothing to generate."""
         assert job.sampling is not None
-        emitted_ids = emitted(job, choice)
-        room = min(job.sampling.max_tokens, self._tier.context_tokens - len(job.prompt_ids)) - len(emitted_ids)
+        room = min(job.sampling.max_tokens, self._tier.context_tokens - len(job.prompt_ids))
+        room -= len(emitted(job, choice))
         if room <= 0:
             self._put(ChoiceEnd(job.request_id, choice, "length"))
-            return
+            return None
         key = f"{job.request_id}#{choice}#{next(self._serial)}"
-        self._open[key] = _Open(job.request_id, choice)
+        self._open[key] = _Open(job, choice, room)
         self._keys.setdefault(job.request_id, {})[choice] = key
-        draw = Draw(job.sampling, job.request_id, choice, emitted_ids)
-        self._batcher.add(key, job.prompt_ids + emitted_ids, draw, room)
+        return key
+
+    def _add(self, key: str, constraint: Constraint | None = None) -> None:
+        entry = self._open[key]
+        job, emitted_ids = entry.job, emitted(entry.job, entry.choice)
+        assert self._batcher is not None
+        assert job.sampling is not None
+        entry.draw = Draw(job.sampling, job.request_id, entry.choice, emitted_ids, job.prompt_ids, constraint)
+        self._batcher.add(key, job.prompt_ids + emitted_ids, entry.draw, entry.tokens_max)
+
+    async def _add_constrained(self, keys: Sequence[str], grammar: str) -> None:
+        """In a thread, for a large grammar takes long; meanwhile a choice may be aborted, or the engine may die."""
+        assert self._grammars is not None
+        for key in keys:
+            if key not in self._open:
+                continue
+            emitted_ids = emitted(self._open[key].job, self._open[key].choice)
+            constraint = await asyncio.to_thread(self._grammars.begin, grammar, emitted_ids)
+            if self._batcher is not None and self._batcher.failure is not None:
+                self._die(self._batcher.failure)
+            entry = self._open.get(key)
+            if entry is None:
+                continue
+            if constraint is None:
+                self._end(entry, "error", BAD_GRAMMAR)
+            else:
+                self._add(key, constraint)
 
     def _receive(self, step: list[Progress]) -> None:
         """What one step yielded; the batching manager's thread has it called in the event loop."""
@@ -135,21 +181,31 @@ class TransformersEngine:
             if progress.error is None:
                 self._advance(entry, progress)
             else:
-                self._log.error("the engine failed on a request", request_id=entry.request_id, error=progress.error)
+                self._log.error("the engine failed on a request", request_id=entry.job.request_id, error=progress.error)
                 self._end(entry, "error", FAILED)
         if self._batcher is not None and self._batcher.failure is not None:
             self._die(next((progress.error for progress in step if progress.error), self._batcher.failure))
 
     def _advance(self, entry: _Open, progress: Progress) -> None:
         assert self._batcher is not None
+        assert entry.draw is not None
         new = progress.token_ids[entry.seen :]
-        entry.seen = len(progress.token_ids)
         stopped = progress.is_finished and bool(new) and new[-1] in self._batcher.eos_ids
         if stopped:
             new.pop()
         if new:
-            self._put(Tokens(entry.request_id, entry.choice, tuple(new)))
-        if progress.is_finished:
+            reports = tuple(entry.draw.reports[entry.seen : entry.seen + len(new)])
+            self._put(Tokens(entry.job.request_id, entry.choice, tuple(new), reports))
+        entry.seen = len(progress.token_ids)
+        if not progress.is_finished:
+            return
+        constraint = entry.draw.constraint
+        if constraint is not None and not stopped:
+            constraint.append(new[-1])  # the last token within max_tokens may be the grammar's last
+            stopped = constraint.complete
+        if constraint is not None and constraint.broken:
+            self._end(entry, "error", LOST_GRAMMAR)
+        else:
             self._end(entry, "stop" if stopped else "length")
 
     def _die(self, reason: str) -> None:
@@ -162,8 +218,8 @@ class TransformersEngine:
         self._wake.set()
 
     def _end(self, entry: _Open, reason: Reason, error: str | None = None) -> None:
-        self._forget(entry.request_id, entry.choice)
-        self._put(ChoiceEnd(entry.request_id, entry.choice, reason, error))
+        self._forget(entry.job.request_id, entry.choice)
+        self._put(ChoiceEnd(entry.job.request_id, entry.choice, reason, error))
 
     def _forget(self, request_id: str, choice: int) -> str:
         choices = self._keys[request_id]
@@ -181,8 +237,6 @@ class TransformersEngine:
 def _unservable(job: Job, context_tokens: int, vocabulary: int) -> str | None:
     if job.sampling is None or not job.prompt_ids:
         return "This engine continues token ids; the job has none."
-    if job.grammar is not None or job.sampling.logprobs is not None:
-        return "This engine knows no grammars and no log-probabilities."
     if len(job.prompt_ids) > context_tokens:
         return "The prompt is longer than the model's context."
     # One id outside the vocabulary would fail the step, and with it everybody.
