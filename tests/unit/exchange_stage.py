@@ -8,7 +8,13 @@ import structlog
 
 from core.clock import ManualClock
 from core.queue.base import Admission, Finish, Outcome, Price, QueueSettings, TierBounds, WorkerSlot
-from core.queue.memory import MemoryBroker, MemoryQueueKeeper, MemorySubmitterQueue, MemoryWorkerQueue
+from core.queue.memory import (
+    MemoryBroker,
+    MemoryCreditStore,
+    MemoryQueueKeeper,
+    MemorySubmitterQueue,
+    MemoryWorkerQueue,
+)
 from core.wire import CHAT, EMBED, End, Job, Piece, Sampling, Usage
 from gateway.exchange import Exchange, ExchangeSettings
 
@@ -24,7 +30,7 @@ def settings(**changes):
     return ExchangeSettings(**(fast | {"reap_every_ms": 3_600_000} | changes))
 
 
-def chat(*, streamed=True, n=1, generation=1, rules=()):
+def chat(*, streamed=True, n=1, generation=1, rules=(), claim=None, key_id="key"):
     job = Job(
         request_id=f"c0{next(NUMBERS):030x}",
         submitter="gateway",
@@ -37,8 +43,9 @@ def chat(*, streamed=True, n=1, generation=1, rules=()):
         cost_expected=20,
         streamed=streamed,
         sampling=Sampling(max_tokens=500, n=n) if n else None,
+        keep_answer=claim is not None,
     )
-    return Admission(job, "key", generation, PRICE, tuple(rules), 500, 1, 120_000)
+    return Admission(job, key_id, generation, (PRICE,), tuple(rules), 500, 1, 120_000, claim)
 
 
 def piece(job, first_index, text, tokens=1, choice=0):
@@ -73,7 +80,9 @@ class Stage:
     @contextlib.asynccontextmanager
     async def running(self):
         await self.memory_queue.open()
-        await self.keeper.seed_credit("org", 10**15)
+        credit = MemoryCreditStore(self.broker)
+        assert await credit.open_epoch(1)
+        assert await credit.give("gift", "org", 1, 10**15)
         runner = asyncio.create_task(self.exchange.run())
         try:
             yield self
@@ -85,7 +94,7 @@ class Stage:
 
     async def begun(self, admission):
         """Admitted, and taken by the worker."""
-        conversation = await self.exchange.open(admission)
+        conversation = await self.exchange.ask(admission)
         assert conversation.admitted.request_id == conversation.request_id
         return conversation, await self.take()
 

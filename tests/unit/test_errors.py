@@ -6,9 +6,10 @@ import pytest
 
 from core import errors
 from core.errors import ALL_KINDS, ErrorKind, PlatformError, Refusal
+from core.queue.base import Admitted
 from core.queue.rules import Rule, RuleKind, RuleState
 from gateway.errors import render, render_no_route
-from gateway.headers import limit_headers
+from gateway.headers import admitted_headers, limit_headers
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
 REFUSAL = Refusal("requests_per_minute", "workspace", 60, 0, 1_001)
@@ -85,6 +86,11 @@ def test_a_refusal_names_its_rule_and_when_to_come_back():
         "remaining": 0,
         "retry_after_ms": 1_001,
     }
+    refusal = Refusal("tokens_per_month", "key", 9, -3, None, "small")
+    _, headers, body = rendered(PlatformError(errors.RATE_LIMITED, "Wait.", refusal=refusal))
+    assert body["x_tramontane"]["refused_by"]["tier"] == "small"
+    assert headers[b"x-ratelimit-limit-tokens-month"] == headers[b"x-ratelimitbysize-limit-month"] == b"9"
+    assert headers[b"x-ratelimit-remaining-tokens-month"] == b"0"
 
 
 def test_money_is_not_cured_by_time():
@@ -109,6 +115,7 @@ def test_limits_show_the_tightest_rule_under_both_families_of_names():
                 state(RuleKind.REQUESTS_PER_MINUTE, 60, 5),
                 state(RuleKind.TOKENS_PER_MINUTE, 1_000, -40),
                 state(RuleKind.CONCURRENCY, 3, 2),
+                state(RuleKind.TOKENS_PER_MONTH, 5_000, 40),
             ]
         )
     )
@@ -122,4 +129,19 @@ def test_limits_show_the_tightest_rule_under_both_families_of_names():
         b"ratelimitbysize-reset": b"2",
         b"x-ratelimitbysize-limit-minute": b"1000",
         b"x-ratelimitbysize-remaining-minute": b"0",
+        b"x-ratelimit-limit-tokens-month": b"5000",
+        b"x-ratelimit-remaining-tokens-month": b"40",
+        b"x-ratelimitbysize-limit-month": b"5000",
+        b"x-ratelimitbysize-remaining-month": b"40",
     }
+
+
+def test_a_soft_limit_that_is_passed_is_named_and_the_price_too():
+    soft = Rule(RuleKind.SPEND_PER_MONTH, "organisation", "o", 100, hard=False)
+    at, passed = RuleState(soft, 0, 1_000), RuleState(soft, -1, 1_000)
+    assert admitted_headers(Admitted("r", 1, 2, 30, (at,))) == [(b"x-tramontane-queue-ms", b"30")]
+    assert admitted_headers(Admitted("r", 1, 2, 30, (passed,), price_version="2026-11")) == [
+        (b"x-tramontane-soft-limit", b"spend_per_month;scope=organisation"),
+        (b"x-tramontane-queue-ms", b"30"),
+        (b"x-tramontane-price-version", b"2026-11"),
+    ]

@@ -10,11 +10,12 @@ from core import errors
 from core.errors import PlatformError
 from core.queue.base import (
     Outcome,
+    RefusedBy,
     RequestState,
 )
 from core.queue.rules import Rule, RuleKind
 from core.wire import End, Usage
-from gateway.exchange import ClientLeft, Delta, Finished, StalePrincipal
+from gateway.replies import ClientLeft, Delta, Finished
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ async def test_a_folded_answer_survives_the_loss_of_its_worker_at_any_time(stage
 
 
 async def test_the_third_loss_ends_the_request(stage):
-    conversation = await stage.exchange.open(chat())
+    conversation = await stage.exchange.ask(chat())
     reading = asyncio.create_task(last(conversation.events()))
     for attempt in (1, 2, 3):
         job = await stage.take()
@@ -171,7 +172,7 @@ async def test_leaving_a_folded_answer_bills_the_prompt_alone(stage):
 
 
 async def test_leaving_before_a_worker_has_it_costs_nothing(stage):
-    conversation = await stage.exchange.open(chat())
+    conversation = await stage.exchange.ask(chat())
     await conversation.abandon()
     assert await stage.reservations() == 0
     assert stage.usage(conversation).cost_nano == 0
@@ -227,33 +228,31 @@ async def test_an_engine_that_fails_is_a_500_or_an_error_at_the_end(stage, begun
         assert caught.value.kind is errors.ENGINE_FAILED
 
 
-async def test_a_stale_principal_and_a_limit_are_told_apart(stage):
+async def test_a_refusal_is_an_answer_and_leaves_nothing_behind(stage):
     await stage.keeper.set_generation("org", 2)
-    with pytest.raises(StalePrincipal) as stale:
-        await stage.exchange.open(chat(generation=1))
-    assert stale.value.error.kind is errors.UNAVAILABLE
+    stale = await stage.exchange.ask(chat(generation=1))
+    assert stale.by is RefusedBy.STALE
     rule = Rule(RuleKind.CONCURRENCY, "workspace", "w", 0)
-    with pytest.raises(PlatformError) as caught:
-        await stage.exchange.open(chat(generation=2, rules=(rule,)))
-    assert (caught.value.kind, caught.value.refusal.rule) == (errors.RATE_LIMITED, "concurrency")
-    assert stage.exchange.open_count == 0
+    refused = await stage.exchange.ask(chat(generation=2, rules=(rule,)))
+    assert (refused.by, refused.refusal.rule) == (RefusedBy.RULE, "concurrency")
+    assert (stage.exchange.open_count, await stage.reservations(), stage.broker.usage) == (0, 0, {})
 
 
 async def test_draining_lets_requests_end_then_cuts_the_rest():
     async with Stage().running() as stage:
         ending, job = await stage.begun(chat())
         reading = asyncio.create_task(last(ending.events()))
-        streamed = await stage.exchange.open(chat())
+        streamed = await stage.exchange.ask(chat())
         job_streamed = await stage.take()
         events = streamed.events()
         await stage.send(piece(job_streamed, 0, "long"))
         await anext(events)
-        folded = await stage.exchange.open(chat(streamed=False))
+        folded = await stage.exchange.ask(chat(streamed=False))
         cut = [asyncio.create_task(last(events)), asyncio.create_task(folded.fold())]
         draining = asyncio.create_task(stage.exchange.drain(0.1))
         await asyncio.sleep(0)
         with pytest.raises(PlatformError, match="shutting down") as caught:
-            await stage.exchange.open(chat())
+            await stage.exchange.ask(chat())
         assert caught.value.retry_after_s == 1
         await stage.send(piece(job, 0, "short"))
         await stage.finish(end(job, 1))
@@ -268,9 +267,9 @@ async def test_draining_lets_requests_end_then_cuts_the_rest():
 
 async def test_too_many_open_requests_are_refused():
     async with Stage(settings(open_max=1)).running() as stage:
-        await stage.exchange.open(chat())
+        await stage.exchange.ask(chat())
         with pytest.raises(PlatformError, match="too many open requests"):
-            await stage.exchange.open(chat())
+            await stage.exchange.ask(chat())
 
 
 async def test_two_hundred_streams_at_once_each_get_their_own_text(stage):
@@ -279,7 +278,7 @@ async def test_two_hundred_streams_at_once_each_get_their_own_text(stage):
 
     readers = {}
     for _ in range(200):
-        conversation = await stage.exchange.open(chat())
+        conversation = await stage.exchange.ask(chat())
         readers[conversation.request_id] = asyncio.create_task(read(conversation))
     jobs = [await stage.take() for _ in range(200)]
     for index in range(5):

@@ -9,7 +9,7 @@ from core import errors
 from core.errors import PlatformError
 from core.queue.base import Outcome
 from core.wire import Usage
-from gateway.exchange import Delta, Finished, Waiting
+from gateway.replies import Delta, Finished, Waiting
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ async def stage():
 
 
 async def test_waiting_in_the_queue_is_told_and_ends_with_a_429(stage):
-    first = await stage.exchange.open(chat())
-    second = await stage.exchange.open(chat())
+    first = await stage.exchange.ask(chat())
+    second = await stage.exchange.ask(chat())
     events = second.events()
     reading = asyncio.create_task(anext(events))
     stage.clock.advance(10_000)

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from core import errors
 from core.errors import PlatformError
 from core.queue.base import Outcome
-from gateway.exchange import Delta
+from gateway.replies import Delta
 
 
 class Breakable:
@@ -65,7 +65,7 @@ async def test_an_open_stream_goes_on_after_an_outage(stage):
 async def test_admission_during_an_outage_is_a_503_and_leaves_nothing_behind(stage, how):
     getattr(stage.queue, how).add("admit")
     with pytest.raises(PlatformError) as caught:
-        await stage.exchange.open(chat())
+        await stage.exchange.ask(chat())
     assert (caught.value.kind, caught.value.retry_after_s) == (errors.UNAVAILABLE, 1)
     await stage.until(lambda: "cancel" in stage.queue.asked)
     assert await stage.reservations() == 0
@@ -82,7 +82,7 @@ async def test_a_caller_who_is_cancelled_while_it_is_admitted_leaves_nothing_beh
         return answer
 
     stage.queue.admit = admit_slowly
-    opening = asyncio.create_task(stage.exchange.open(chat()))
+    opening = asyncio.create_task(stage.exchange.ask(chat()))
     await admitted.wait()
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
