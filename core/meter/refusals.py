@@ -1,0 +1,109 @@
+"""Refusals, kept for a day so that anyone can later ask why: what was refused, by which rule, with which numbers.
+
+They are advice, not accounts: each organisation keeps its youngest REFUSALS_MAX, and those beyond REFUSALS_PER_S are
+counted instead of written (see gateway/refusal_buffer.py).
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any, Protocol
+
+import msgpack
+from redis.asyncio import Redis
+
+from core.clock import Clock
+from core.meter.keys import cell_key
+
+KEPT_MS = 86_400_000
+REFUSALS_MAX = 5_000
+READ_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalEvent:
+    """One refused request. `organisation` is empty when nobody knows who called; `rule` and what follows are empty
+    where no rule refused, but the request itself was wrong. `left_out`: so many more of the organisation's refusals
+    in the same second were only counted.
+    """
+
+    request_id: str
+    organisation: str
+    workspace: str
+    key_id: str
+    route: str
+    tier: str
+    status: int
+    code: str
+    rule: str
+    scope: str
+    limit: int
+    remaining: int
+    at_ms: int
+    left_out: int = 0
+
+
+FIELDS = len(fields(RefusalEvent))
+
+
+class RefusalLog(Protocol):
+    async def append(self, events: Sequence[RefusalEvent]) -> None: ...
+
+    async def read(self, organisation: str, since_ms: int, count: int) -> list[RefusalEvent]:
+        """The youngest that were written at or after since_ms, youngest first; at most `count` and READ_MAX."""
+
+
+class MemoryRefusalLog:
+    """For one process: tests, and embedding the gateway."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._kept: dict[str, deque[tuple[int, RefusalEvent]]] = defaultdict(lambda: deque(maxlen=REFUSALS_MAX))
+
+    async def append(self, events: Sequence[RefusalEvent]) -> None:
+        now_ms = self._clock.now_ms()
+        for event in events:
+            self._kept[event.organisation].append((now_ms, event))
+
+    async def read(self, organisation: str, since_ms: int, count: int) -> list[RefusalEvent]:
+        since_ms = max(since_ms, self._clock.now_ms() - KEPT_MS)
+        kept = self._kept.get(organisation, ())
+        return [event for at_ms, event in reversed(kept) if at_ms >= since_ms][: min(count, READ_MAX)]
+
+
+class RedisRefusalLog:
+    """A stream for each organisation, `:refusals:ORG` in the cell: no other's flood pushes its entries out."""
+
+    def __init__(self, client: Redis, cell: str, clock: Clock) -> None:
+        self._client = client
+        self._prefix = f"{cell_key(cell)}:refusals:"
+        self._clock = clock
+
+    async def append(self, events: Sequence[RefusalEvent]) -> None:
+        if not events:
+            return
+        oldest_ms = self._clock.now_ms() - KEPT_MS
+        pipeline = self._client.pipeline(transaction=False)
+        for event in events:
+            packed = msgpack.packb(astuple(event))
+            pipeline.xadd(self._key(event.organisation), {b"r": packed}, maxlen=REFUSALS_MAX, approximate=True)
+        for organisation in sorted({event.organisation for event in events}):
+            pipeline.xtrim(self._key(organisation), minid=str(oldest_ms), approximate=True)
+            pipeline.pexpire(self._key(organisation), KEPT_MS)
+        await pipeline.execute()
+
+    async def read(self, organisation: str, since_ms: int, count: int) -> list[RefusalEvent]:
+        since_ms = max(since_ms, self._clock.now_ms() - KEPT_MS)
+        entries: Any = await self._client.xrevrange(
+            self._key(organisation), min=str(since_ms), count=min(count, READ_MAX)
+        )
+        return [_event(raw[b"r"]) for _, raw in entries]
+
+    def _key(self, organisation: str) -> str:
+        return self._prefix + organisation
+
+
+def _event(packed: bytes) -> RefusalEvent:
+    """A later release may append fields."""
+    values: list[Any] = msgpack.unpackb(packed)
+    return RefusalEvent(*values[:FIELDS])
