@@ -1,5 +1,5 @@
-"""From a validated request to the one admission call: exact tokens, what is reserved, which limits apply; and from its
-refusal to what the caller is told. Used by the HTTP routes and by the batch runner.
+"""From a validated request to the one admission call: exact tokens, what is reserved, which limits apply.
+Used by the HTTP routes and by the batch runner.
 
 What may be asked of a context of M tokens, N of them in the prompt:
 
@@ -18,44 +18,30 @@ from typing import Any, Literal
 from core.catalog import Catalog, Tier
 from core.clock import Clock
 from core.errors import (
-    CAPACITY,
+    FORBIDDEN,
     GREEDY_TOP_P,
     INVALID_ARGUMENTS,
     INVALID_MODEL,
-    PAYMENT_REQUIRED,
     PROMPT_TOO_LARGE,
-    RATE_LIMITED,
     UNAVAILABLE,
     VALIDATION,
     PlatformError,
 )
+from core.grammars import GrammarCheck
 from core.ids import IdSource
-from core.queue.base import Admission, Price, Refused, RefusedBy
+from core.queue.base import Admission, Claim
 from core.text_counter import Counter
 from core.tokens import ChatTokenizer
-from core.wire import CHAT, EMBED, Job, Sampling
+from core.wire import CHAT, EMBED, FIM, Job, Sampling
+from gateway.constraints import FREE_ENGINES, constraint
 from gateway.principal import Principal
+from gateway.requests import ChatRequest, FimRequest, Wish
 
-PRICE_VERSION = "launch"
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """A parsed chat request. `messages` in the API's shape; `temperature` and `max_tokens` None mean the tier's."""
-
-    tier: Tier
-    model: str
-    messages: Sequence[Mapping[str, Any]]
-    stream: bool = False
-    temperature: float | None = None
-    top_p: float = 1.0
-    max_tokens: int | None = None
-    min_tokens: int = 0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    n: int = 1
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
+SAFE_PROMPT = (
+    "Answer with care, respect and truth. Help as well as you can within what is safe. Leave out what would harm, "
+    "demean or deceive anyone, or treat people unfairly. Keep your answers fair and kind."
+)
+PRICE_RETRY_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +59,9 @@ class AdmissionSettings:
 
 
 class Admitter:
-    """`tokenizers` and `counters` by tier name; `submitter` is the id of the process that waits for the answers."""
+    """`tokenizers` and `counters` by tier name; `submitter` is the id of the process that waits for the answers. Its
+    methods may be called from several threads.
+    """
 
     def __init__(
         self,
@@ -88,7 +76,6 @@ class Admitter:
         settings: AdmissionSettings,
     ) -> None:
         self._catalog = catalog
-        self._prices = {tier.name: Price(PRICE_VERSION, *tier.price.nano_per_thousand()) for tier in catalog.tiers}
         self._tokenizers = tokenizers
         self._counters = counters
         self._cell = cell
@@ -96,6 +83,7 @@ class Admitter:
         self._clock = clock
         self._submitter = submitter
         self._settings = settings
+        self._grammars = GrammarCheck()
 
     def tier(self, model: str, kind: Literal["chat", "embed"]) -> Tier:
         """By name or alias. Raises PlatformError(INVALID_MODEL), also for a tier that does something else."""
@@ -104,41 +92,75 @@ class Admitter:
             raise PlatformError(INVALID_MODEL, f"Invalid model: {model}", param="model")
         return tier
 
-    def chat(self, principal: Principal, request: ChatRequest) -> Admission:
+    def tokenizer(self, tier: Tier) -> ChatTokenizer:
+        return self._tokenizers[tier.name]
+
+    def capabilities(self, tier: Tier) -> frozenset[str]:
+        """What a tier states, as far as its tokenizer has it, and function calling wherever its engine can."""
+        tokenizer = self._tokenizers.get(tier.name)
+        if tokenizer is None:
+            return frozenset(tier.capabilities)
+        found = set(tier.capabilities) - {"function_calling"}
+        if tokenizer.tool_form is not None and tier.engine not in FREE_ENGINES:
+            found.add("function_calling")
+        return frozenset(found if tokenizer.has_fim else found - {"completion_fim"})
+
+    def chat(self, principal: Principal, request: ChatRequest, claim: Claim | None = None) -> Admission:
         """Raises PlatformError for a conversation, a length or a combination that the tier cannot serve."""
         tier = request.tier
-        temperature = tier.temperature_default if request.temperature is None else request.temperature
-        if temperature == 0 and request.top_p != 1:
-            raise PlatformError(GREEDY_TOP_P, "top_p must be 1 when using greedy sampling", param="top_p")
-        prompt_ids = self._prompt(tier, request.messages)
-        max_tokens = _room(tier, len(prompt_ids), request.max_tokens)
-        if request.min_tokens > max_tokens:
-            raise _out_of_range("min_tokens", f"Input should be at most max_tokens, which is {max_tokens}")
-        sampling = Sampling(
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=request.top_p,
-            min_tokens=request.min_tokens,
-            stop=request.stop,
-            seed=request.seed,
-            n=request.n,
-            presence_penalty=request.presence_penalty,
-            frequency_penalty=request.frequency_penalty,
-        )
-        expected = min(max_tokens, self._settings.output_expected_tokens) * request.n
+        refuse_foreign(principal, tier)
+        temperature = _temperature(tier, request.wish)
+        prompt_ids, billed_tokens = self._prompt(request)
+        tokenizer = self._tokenizers[tier.name]
+        form = tokenizer.tool_form
+        grammar = constraint(request, form, self._grammars)
+        sampling = _sampling(tier, request.wish, temperature, len(prompt_ids))
         job = self._job(
             principal,
             tier,
-            prompt_tokens=len(prompt_ids),
-            output_expected=expected,
-            streamed=request.stream,
+            CHAT,
             prompt_ids=prompt_ids,
+            prompt_tokens=billed_tokens,
             sampling=sampling,
+            streamed=request.wish.stream,
+            claim=claim,
+            grammar=grammar,
+            tool_marker=bool(request.tool_use.offered) and form is not None and form.token_id is not None,
         )
-        return self._admission(principal, tier, job, min(max_tokens, self._settings.output_slice_tokens) * request.n)
+        return self._admission(principal, tier, job, claim)
 
-    def embed(self, principal: Principal, tier: Tier, texts: Sequence[str]) -> Admission:
+    def fim(self, principal: Principal, request: FimRequest, claim: Claim | None = None) -> Admission:
+        """Raises PlatformError for a tier that does not fill in, or a length that it cannot serve."""
+        tier, wish = request.tier, request.wish
+        refuse_foreign(principal, tier)
+        if "completion_fim" not in self.capabilities(tier):
+            lacks = "the tier does not offer it"
+            if not self._tokenizers[tier.name].has_fim:
+                lacks = f"its tokenizer {tier.tokenizer} has no tokens for it"
+            message = f"Fill-in-the-middle is not enabled for this model: {lacks}"
+            raise PlatformError(INVALID_ARGUMENTS, message, param="model")
+        temperature = _temperature(tier, wish)
+        tokenizer = self._tokenizers[tier.name]
+        _refuse_hopeless(len(request.prompt) + len(request.suffix), tier, tokenizer)
+        prompt_ids = tokenizer.encode_fim(request.prompt, request.suffix)
+        if len(prompt_ids) >= tier.context_tokens:
+            raise _too_long(f"Prompt contains {len(prompt_ids)} tokens", tier, "prompt")
+        sampling = _sampling(tier, wish, temperature, len(prompt_ids))
+        job = self._job(
+            principal,
+            tier,
+            FIM,
+            prompt_ids=prompt_ids,
+            prompt_tokens=len(prompt_ids),
+            sampling=sampling,
+            streamed=wish.stream,
+            claim=claim,
+        )
+        return self._admission(principal, tier, job, claim)
+
+    def embed(self, principal: Principal, tier: Tier, texts: Sequence[str], claim: Claim | None = None) -> Admission:
         """Raises PlatformError(PROMPT_TOO_LARGE) for too many texts or tokens, or one text beyond the tier's window."""
+        refuse_foreign(principal, tier)
         if len(texts) > self._settings.embed_texts_max:
             message = "Too many inputs in request, split into more batches."
             raise PlatformError(PROMPT_TOO_LARGE, message, param="input")
@@ -150,85 +172,112 @@ class Admitter:
         if sum(counts) > self._settings.embed_tokens_max:
             message = "Too many tokens overall, split into more batches."
             raise PlatformError(PROMPT_TOO_LARGE, message, param="input")
-        job = self._job(
-            principal, tier, prompt_tokens=sum(counts), output_expected=0, streamed=False, texts=tuple(texts)
-        )
-        return self._admission(principal, tier, job, 0)
+        job = self._job(principal, tier, EMBED, prompt_tokens=sum(counts), texts=tuple(texts), claim=claim)
+        return self._admission(principal, tier, job, claim)
 
-    def _prompt(self, tier: Tier, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    def _prompt(self, request: ChatRequest) -> tuple[tuple[int, ...], int]:
+        """The ids to continue, and how many of them are billed: the safety text is not."""
+        tier, messages = request.tier, request.messages
         tokenizer = self._tokenizers[tier.name]
-        # A text that cannot fit whatever its tokens are is not worth a second of the event loop to count them.
-        at_least = sum(_chars(message) for message in messages) // tokenizer.token_chars_max
-        if at_least >= tier.context_tokens:
-            raise _too_long(f"Prompt contains at least {at_least} tokens", tier)
-        prompt_ids = tokenizer.encode_chat(messages)
+        _refuse_hopeless(sum(_chars(message) for message in messages), tier, tokenizer)
+        prompt_ids = tokenizer.encode_chat(messages, request.tool_use.offered)
+        billed_tokens = len(prompt_ids)
+        if request.safe_prompt:
+            safe = {"role": "system", "content": SAFE_PROMPT}
+            prompt_ids = tokenizer.encode_chat([safe, *messages], request.tool_use.offered)
         if len(prompt_ids) >= tier.context_tokens:
             raise _too_long(f"Prompt contains {len(prompt_ids)} tokens", tier)
-        return prompt_ids
+        return prompt_ids, billed_tokens
 
     def _job(
         self,
         principal: Principal,
         tier: Tier,
+        kind: str,
         *,
         prompt_tokens: int,
-        output_expected: int,
-        streamed: bool,
+        claim: Claim | None,
+        streamed: bool = False,
         prompt_ids: tuple[int, ...] = (),
         texts: tuple[str, ...] = (),
         sampling: Sampling | None = None,
+        grammar: str | None = None,
+        tool_marker: bool = False,
     ) -> Job:
+        settings = self._settings
+        expected = covered = 0
+        if sampling is not None:
+            expected = min(sampling.max_tokens, settings.output_expected_tokens) * sampling.n
+            covered = min(sampling.max_tokens, settings.output_slice_tokens) * sampling.n
         return Job(
             request_id=self._ids.request_id(self._cell),
             submitter=self._submitter,
             organisation=principal.organisation,
             workspace=principal.workspace,
             tier=tier.name,
-            kind=EMBED if tier.kind == "embed" else CHAT,
-            deadline_ms=self._clock.now_ms() + self._settings.request_s_max * 1_000,
+            kind=kind,
+            deadline_ms=self._clock.now_ms() + settings.request_s_max * 1_000,
             prompt_tokens=prompt_tokens,
-            cost_expected=prompt_tokens + output_expected,
+            cost_expected=prompt_tokens + expected,
             streamed=streamed,
             prompt_ids=prompt_ids,
             texts=texts,
             sampling=sampling,
+            grammar=grammar,
+            output_covered=covered,
+            keep_answer=claim is not None,
+            tool_marker=tool_marker,
         )
 
-    def _admission(self, principal: Principal, tier: Tier, job: Job, output_reserved: int) -> Admission:
+    def _admission(self, principal: Principal, tier: Tier, job: Job, claim: Claim | None) -> Admission:
+        prices = principal.prices.get(tier.name)
+        if not prices:
+            message = f"No price is known for {tier.name}, so it cannot be served now."
+            raise PlatformError(UNAVAILABLE, message, param="model", retry_after_s=PRICE_RETRY_S)
         return Admission(
             job=job,
             key_id=principal.key_id,
             generation=principal.generation,
-            price=self._prices[tier.name],
-            rules=principal.rules,
-            output_reserved=output_reserved,
+            prices=prices,
+            rules=tuple([rule for rule in principal.rules if rule.tier in ("", tier.name)]),
+            output_reserved=job.output_covered,
             weight=principal.weight,
             queue_wait_ms_max=self._settings.queue_wait_s_max * 1_000,
+            claim=claim,
         )
 
 
-def refusal_error(refused: Refused) -> PlatformError:
-    """429 for what time cures, 402 for money, 503 for our own trouble; each names the rule that refused.
+def refuse_foreign(principal: Principal, tier: Tier) -> None:
+    """Raises PlatformError(FORBIDDEN) for a tier that the key may not use."""
+    if principal.tiers is not None and tier.name not in principal.tiers:
+        raise PlatformError(FORBIDDEN, "This model is not available in your subscription tier", param="model")
 
-    STALE comes here only when a freshly loaded principal was stale again.
-    """
-    refusal = refused.refusal
-    after_s = None if refusal.retry_after_ms is None else max(1, -(-refusal.retry_after_ms // 1_000))
-    figures = f"{refusal.rule} ({refusal.scope}): limit {refusal.limit}, remaining {refusal.remaining}"
-    again = "" if after_s is None else f"; try again in {after_s} s"
-    match refused.by:
-        case RefusedBy.RULE:
-            kind, message = RATE_LIMITED, f"Rate limit exceeded. {figures}{again}."
-        case RefusedBy.CREDIT:
-            kind = PAYMENT_REQUIRED
-            message = f"Credit used up: this request needs {refusal.limit} nano-units, {refusal.remaining} are left."
-        case RefusedBy.QUEUE_FULL | RefusedBy.QUEUE_SLOW:
-            kind, message = CAPACITY, f"Service tier capacity exceeded for this model. {figures}{again}."
-        case RefusedBy.BACKLOG:
-            kind, message, after_s = UNAVAILABLE, f"Usage cannot be recorded now. {figures}{again}.", after_s or 1
-        case RefusedBy.STALE:
-            kind, message, after_s = UNAVAILABLE, "The key's settings are being changed; try again.", 1
-    return PlatformError(kind, message, retry_after_s=after_s, refusal=refusal)
+
+def _temperature(tier: Tier, wish: Wish) -> float:
+    temperature = tier.temperature_default if wish.temperature is None else wish.temperature
+    if temperature == 0 and wish.top_p != 1:
+        raise PlatformError(GREEDY_TOP_P, "top_p must be 1 when using greedy sampling", param="top_p")
+    return temperature
+
+
+def _sampling(tier: Tier, wish: Wish, temperature: float, prompt_tokens: int) -> Sampling:
+    max_tokens = _room(tier, prompt_tokens, wish.max_tokens)
+    if wish.min_tokens > max_tokens:
+        raise _out_of_range("min_tokens", f"Input should be at most max_tokens, which is {max_tokens}")
+    return Sampling(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=wish.top_p,
+        min_tokens=wish.min_tokens,
+        stop=wish.stop,
+        seed=wish.seed,
+        n=wish.n,
+        presence_penalty=wish.presence_penalty,
+        frequency_penalty=wish.frequency_penalty,
+        logprobs=wish.logprobs,
+        top_k=wish.top_k,
+        repetition_penalty=wish.repetition_penalty,
+    )
 
 
 def _room(tier: Tier, prompt_tokens: int, max_tokens: int | None) -> int:
@@ -244,9 +293,16 @@ def _room(tier: Tier, prompt_tokens: int, max_tokens: int | None) -> int:
     return max_tokens
 
 
-def _too_long(begin: str, tier: Tier) -> PlatformError:
+def _refuse_hopeless(chars: int, tier: Tier, tokenizer: ChatTokenizer) -> None:
+    """A text that cannot fit whatever its tokens are is not worth a second of work to count them."""
+    at_least = chars // tokenizer.token_chars_max
+    if at_least >= tier.context_tokens:
+        raise _too_long(f"Prompt contains at least {at_least} tokens", tier)
+
+
+def _too_long(begin: str, tier: Tier, param: str = "messages") -> PlatformError:
     message = f"{begin} and 0 draft tokens, too large for model with {tier.context_tokens} maximum context length"
-    return PlatformError(INVALID_ARGUMENTS, message, param="messages")
+    return PlatformError(INVALID_ARGUMENTS, message, param=param)
 
 
 def _out_of_range(name: str, message: str) -> PlatformError:

@@ -1,26 +1,31 @@
 """POST /v1/embeddings."""
 
-from core.queue.base import Admission
+from core.queue.base import Admission, Claim
 from gateway.principal import Principal
 from gateway.replies import Folded
 from gateway.responses import embeddings_body
 from gateway.routes.metered import Ask, Exchanged, MeteredRoute
 from gateway.routes.relay import Relay
 from gateway.schemas.answers import EmbeddingResponse
+from gateway.schemas.chat import UNUSED, asking
 from gateway.schemas.embeddings import EmbeddingRequest, refuse_unserved
-from gateway.schemas.parsing import parse
+from gateway.schemas.lenient import read_body
+from gateway.schemas.mode import Mode
 from gateway.services import Services
+
+# Beyond this, counting tokens takes so long that others would feel it.
+LARGE_BODY_BYTES = 4_096
 
 
 def embeddings_route(services: Services) -> MeteredRoute:
-    def prepare(body: bytes) -> Ask:
-        asked = parse(EmbeddingRequest, body)
+    def prepare(body: bytes, mode: Mode) -> Ask:
+        asked, left_out = read_body(EmbeddingRequest, body, mode)
         tier = services.admitter.tier(asked.model, "embed")
         refuse_unserved(asked, tier)
         relay = Relay(tier.name, asked.model, 0, services.clock, services.metrics)
 
-        def admit(principal: Principal) -> Admission:
-            return services.admitter.embed(principal, tier, asked.texts)
+        def admit(principal: Principal, claim: Claim | None) -> Admission:
+            return services.admitter.embed(principal, tier, asked.texts, claim)
 
         async def answer(exchanged: Exchanged) -> None:
             def body_of(folded: Folded) -> bytes:
@@ -34,7 +39,7 @@ def embeddings_route(services: Services) -> MeteredRoute:
 
             await relay.fold(exchanged, body_of)
 
-        return Ask(admit, answer)
+        return Ask(admit, answer, (*left_out, *asking(asked, UNUSED)), len(body) > LARGE_BODY_BYTES)
 
     return MeteredRoute(
         "/v1/embeddings",

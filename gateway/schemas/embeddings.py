@@ -6,14 +6,14 @@ from pydantic import Field
 
 from core.catalog import Tier
 from core.errors import INVALID_ARGUMENTS, PlatformError
-from gateway.schemas.chat import INTEGER_MAX, JsonObject
+from gateway.schemas.fields import IGNORED, INTEGER_MAX, JsonObject, ModelName
 from gateway.schemas.parsing import Strict
 
 TEXTS_READ_MAX = 100_000
 
 
 class EmbeddingRequest(Strict):
-    model: str = Field(min_length=1, max_length=256, description="A tier or one of its aliases.")
+    model: ModelName
     input: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_READ_MAX, fail_fast=True)] = Field(
         description="One text, or up to 256."
     )
@@ -24,7 +24,7 @@ class EmbeddingRequest(Strict):
     output_dtype: Literal["float", "int8", "uint8", "binary", "ubinary"] = Field(
         default="float", description="This release serves float."
     )
-    metadata: JsonObject | None = Field(default=None, description="Accepted and not used.")
+    metadata: JsonObject | None = Field(default=None, description=IGNORED)
 
     @property
     def texts(self) -> tuple[str, ...]:

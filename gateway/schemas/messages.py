@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.schemas.fields import JsonObject
 from gateway.schemas.parsing import Strict
 
 TEXTS_MAX = 10_000
@@ -31,7 +32,7 @@ Content = str | Chunks
 
 class FunctionCall(Strict):
     name: str
-    arguments: str | dict[str, JsonValue]
+    arguments: str | JsonObject
 
 
 class ToolCall(Strict):
