@@ -1,6 +1,7 @@
 """Epochs as SQL knows them: one for each unbroken life of Redis."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -23,14 +24,29 @@ class EpochRow(Base):
     closed_ms: Mapped[int | None]
 
 
-def begin_epoch(session: Session, known: int, now_ms: int) -> int:
-    """The number to open in Redis, which last knew `known`: one that was begun here and never opened, else the next.
-    All before it end. Of many callers at once one makes the row.
+@dataclass(frozen=True, slots=True)
+class LastEpoch:
+    """The highest number that stands here; 0: none."""
+
+    number: int
+    opened: bool
+
+
+def last_epoch(session: Session) -> LastEpoch:
+    query = select(EpochRow.number, EpochRow.opened_ms).order_by(EpochRow.number.desc()).limit(1)
+    row = session.execute(query).first()
+    return LastEpoch(0, opened=True) if row is None else LastEpoch(row[0], row[1] != NOT_OPENED_MS)
+
+
+def begin_epoch(session: Session, seen: LastEpoch, known: int, now_ms: int) -> int | None:
+    """The number to open in Redis, which knew `known` after `seen` was read here: one that was begun and never opened,
+    else the next, and all before it end. None if somebody has begun another since: look again.
     """
-    last = session.scalars(select(EpochRow).order_by(EpochRow.number.desc()).limit(1)).first()
-    if last is not None and last.opened_ms == NOT_OPENED_MS and last.number > known:
-        return last.number
-    number = max(known, 0 if last is None else last.number) + 1
+    if last_epoch(session) != seen:
+        return None
+    if not seen.opened and seen.number > known:
+        return seen.number
+    number = max(known, seen.number) + 1
     row = {"number": number, "opened_ms": NOT_OPENED_MS, "ended_ms": None, "closed_ms": None}
     insert_new(session, EpochRow, [row], ["number"])
     session.execute(

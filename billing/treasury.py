@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from billing.accounts import Available, CreditHold, available, hold, release
-from billing.epochs import EpochRow, begin_epoch, confirm_epoch, due_epochs
+from billing.epochs import EpochRow, LastEpoch, begin_epoch, confirm_epoch, due_epochs, last_epoch
 from billing.transfers import CreditTransfer
 from core.clock import Clock
 from core.db import Database
@@ -21,6 +21,7 @@ from core.meter.credit import CreditStore
 
 GIFT, RETURN = "gift", "return"
 ASKED, HELD, DONE, VOID = "asked", "held", "done", "void"
+EPOCH_TRIES = 5
 _ID_BYTES = 12
 
 
@@ -80,13 +81,19 @@ class Treasury:
         Redis. Raises EpochNotOpenError when Redis was restarted meanwhile: ask again.
         """
         known = await self._store.epoch()
-        if known.is_open:
-            return known.number
-        number = await asyncio.to_thread(self._begin_epoch, known.number)
-        if not await self._store.open_epoch(number):
-            raise EpochNotOpenError
-        await asyncio.to_thread(self._confirm_epoch, number)
-        return number
+        for _ in range(EPOCH_TRIES):
+            if known.is_open:
+                return known.number
+            seen = await asyncio.to_thread(self._last_epoch)
+            known = await self._store.epoch()  # after what SQL says: one that is opened there was opened here before
+            if known.is_open:
+                return known.number
+            number = await asyncio.to_thread(self._begin_epoch, seen, known.number)
+            if number is not None and await self._store.open_epoch(number):
+                await asyncio.to_thread(self._confirm_epoch, number)
+                return number
+            known = await self._store.epoch()
+        raise EpochNotOpenError
 
     async def lend(self, organisation: str, needed_nano: int, least_nano: int | None = None) -> Lent:
         """Give the organisation's cell what is missing to `needed_nano`, or a whole block if that is more. Where the
@@ -140,9 +147,13 @@ class Treasury:
 
     # SQL, each in one transaction
 
-    def _begin_epoch(self, known: int) -> int:
+    def _last_epoch(self) -> LastEpoch:
+        with self._database.reading() as session:
+            return last_epoch(session)
+
+    def _begin_epoch(self, seen: LastEpoch, known: int) -> int | None:
         with self._database.unit_of_work() as session:
-            return begin_epoch(session, known, self._clock.now_ms())
+            return begin_epoch(session, seen, known, self._clock.now_ms())
 
     def _confirm_epoch(self, number: int) -> None:
         with self._database.unit_of_work() as session:
