@@ -4,33 +4,48 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from tempfile import gettempdir
 
 import httpx
 import structlog
 
 from core.catalog import Catalog
 from core.clock import SystemClock
-from core.errors import UNAUTHORIZED, PlatformError
+from core.db import connect_database
+from core.errors import UNAUTHORIZED, UNAVAILABLE, PlatformError
 from core.ids import SystemIds
 from core.queue.base import (
+    Admission,
     Finish,
     Outcome,
+    Price,
+    Refused,
     WorkerSlot,
 )
-from core.queue.memory import MemoryBroker, MemoryQueueKeeper, MemorySubmitterQueue, MemoryWorkerQueue
+from core.queue.memory import (
+    MemoryBroker,
+    MemoryCounterStore,
+    MemoryCreditStore,
+    MemoryQueueKeeper,
+    MemorySubmitterQueue,
+    MemoryWorkerQueue,
+)
 from core.queue.rules import Rule, RuleKind
 from core.queue.settings import queue_settings
 from core.text_counter import WordCounter
 from core.tokens import ChatTokenizer
-from core.wire import End, Job, Piece, Usage
+from core.wire import Answer, End, Job, Piece, TokenLogprob, Usage
 from gateway.admission import AdmissionSettings, Admitter
 from gateway.exchange import Exchange, ExchangeSettings
+from gateway.gate import Gate
 from gateway.main import GatewayServer, bind
 from gateway.metrics import GatewayMetrics
 from gateway.principal import Principal
+from gateway.refusals import refusal_error
 from gateway.services import Lifecycle, Services
 from gateway.settings import GatewaySettings
+from gateway.watch import Watch
 
 KEY = "test-key"
 AUTH = {"authorization": f"Bearer {KEY}"}
@@ -67,6 +82,7 @@ CATALOG = Catalog.model_validate(
 )
 VECTOR = bytes.fromhex("0000803f000000c00000003f00000000")  # 1, -2, 0.5, 0
 ORGANISATION = "o" * 32
+PRICES = {tier.name: (Price("launch", *tier.price.nano_per_thousand()),) for tier in CATALOG.tiers}
 
 
 def principal(generation: int = 1, requests_per_minute: int = 10**6, scopes: frozenset[str] = frozenset({"inference"})):
@@ -75,7 +91,7 @@ def principal(generation: int = 1, requests_per_minute: int = 10**6, scopes: fro
         Rule(RuleKind.TOKENS_PER_MINUTE, "organisation", ORGANISATION, 10**9),
         Rule(RuleKind.CONCURRENCY, "organisation", ORGANISATION, 1_000),
     )
-    return Principal("key-1", "workspace-1", ORGANISATION, scopes, generation, 1, rules)
+    return Principal("key-1", "workspace-1", ORGANISATION, scopes, generation, 1, rules, PRICES)
 
 
 class FixedPrincipals:
@@ -83,6 +99,7 @@ class FixedPrincipals:
         self.known = {KEY: principal()}
         self.after_forget: dict[str, Principal] = {}
         self.forgotten: list[str] = []
+        self.valid_keys: dict[str, int | None] = {}
 
     async def by_key(self, secret: str) -> Principal:
         if secret not in self.known:
@@ -93,6 +110,25 @@ class FixedPrincipals:
         self.forgotten.append(secret)
         self.known.update(self.after_forget)
 
+    async def valid(self, key_id: str) -> int | None:
+        return self.valid_keys.get(key_id)
+
+
+class NoFunding:
+    """Redis was given everything at the start, and there is no more."""
+
+    async def lend(self, _admission: Admission, refused: Refused) -> None:
+        raise refusal_error(refused)
+
+    async def seed(self, _admission: Admission, refused: Refused) -> None:
+        raise refusal_error(refused)
+
+    async def open_epoch(self) -> None:
+        raise PlatformError(UNAVAILABLE, "There is no other epoch.")
+
+    def spent(self, _admission: Admission, _credit_left_nano: int) -> None:
+        """Nobody gives more."""
+
 
 @dataclass
 class Actor:
@@ -101,6 +137,7 @@ class Actor:
     queue: MemoryWorkerQueue
     slot: WorkerSlot
     sent: dict[tuple[str, int], int] = field(default_factory=dict)
+    said: dict[tuple[str, int], str] = field(default_factory=dict)
 
     async def take(self) -> Job:
         for _ in range(100):
@@ -109,10 +146,13 @@ class Actor:
                 return jobs[0]
         raise AssertionError("no job came")
 
-    async def say(self, job: Job, text: str, tokens: int = 1, choice: int = 0) -> None:
+    async def say(
+        self, job: Job, text: str, tokens: int = 1, choice: int = 0, logprobs: tuple[TokenLogprob, ...] = ()
+    ) -> None:
         first = self.sent.get((job.request_id, choice), 0)
         self.sent[job.request_id, choice] = first + tokens
-        piece = Piece(job.request_id, job.attempt, choice, first, tuple(range(tokens)), text)
+        self.said[job.request_id, choice] = self.said.get((job.request_id, choice), "") + text
+        piece = Piece(job.request_id, job.attempt, choice, first, tuple(range(100, 100 + tokens)), text, logprobs)
         await self.queue.send({job.submitter: [piece]})
 
     async def end(
@@ -128,6 +168,9 @@ class Actor:
         completion = sum(self.sent.pop((job.request_id, choice), 0) for choice in range(max(1, len(reasons))))
         usage = Usage(job.prompt_tokens, completion)
         end = End(job.request_id, job.attempt, reasons, usage, vectors=vectors, error=error, ended_by=ended_by)
+        texts = [self.said.pop((job.request_id, choice), "") for choice in range(len(reasons))]
+        if job.keep_answer:
+            end = replace(end, answers=tuple(Answer(text) for text in texts))
         [settlement] = await self.queue.finish([Finish(end, self.slot.worker_id, outcome)])
         if settlement.accepted:
             await self.queue.send({job.submitter: [settlement.end]})
@@ -189,12 +232,16 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
     ids = SystemIds(clock)
     log = structlog.wrap_logger(None, processors=[_drop], wrapper_class=structlog.stdlib.BoundLogger)
     broker = MemoryBroker(queue_settings(CATALOG, settings.cell, settings.lease_ms), clock)
-    broker.seed_credit(ORGANISATION, 10**15)
+    credit = MemoryCreditStore(broker)
+    await credit.open_epoch(1)
+    await credit.give("gift", ORGANISATION, 1, 10**15)
     queue = MemorySubmitterQueue(broker, "gateway-1")
     await queue.open()
     keeper = MemoryQueueKeeper(broker)
     keepalive_ms = int(settings.headers_hold_s * 1_000)
-    exchange_settings = ExchangeSettings(lease_ms=settings.lease_ms, keepalive_ms=keepalive_ms, tick_ms=50)
+    exchange_settings = ExchangeSettings(
+        lease_ms=settings.lease_ms, keepalive_ms=keepalive_ms, tick_ms=50, watch_every_ms=20
+    )
     exchange = Exchange(queue, keeper, exchange_settings, clock, log)
     principals = FixedPrincipals()
     database = Database()
@@ -214,7 +261,11 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
             settings=AdmissionSettings(),
         ),
         exchange=exchange,
+        gate=Gate(exchange, principals, NoFunding()),
+        watch=Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, log),
         keeper=keeper,
+        counters=MemoryCounterStore(broker, clock),
+        database=connect_database(f"sqlite:///{gettempdir()}/never-opened.sqlite3"),
         check_database=database.check,
         metrics=GatewayMetrics(None),
         lifecycle=Lifecycle(),
