@@ -1,27 +1,24 @@
 """Usage events out of the cell's stream into SQL, exactly once.
 
-An event comes at least once and is inserted unless its request id is there already; it is acknowledged only after the
-commit. So whatever fails in between, and however often, each settled request is one record.
+An event comes at least once and is taken in unless its request id is there already; it is acknowledged only after the
+commit. So whatever fails in between, and however often, each settled request is one record and is charged once.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, fields
-from operator import attrgetter
+from dataclasses import dataclass
 from typing import TypeVar
 
 from redis.exceptions import RedisError
 from structlog.stdlib import BoundLogger
 
-from billing.models import UsageRecord
-from core.db import Database, DatabaseUnavailableError, insert_new
+from billing.records import store
+from core.clock import Clock
+from core.db import Database, DatabaseUnavailableError
 from core.heartbeat import BEAT_S, Beat, Heartbeat
-from core.meter.usage import UsageEvent, UsageSource
+from core.meter.usage import UsageSource
 
 TROUBLE = (DatabaseUnavailableError, RedisError, OSError)  # what passes by itself
-
-COLUMNS = tuple(field.name for field in fields(UsageEvent))
-VALUES_OF = attrgetter(*COLUMNS)
 
 Answer = TypeVar("Answer")
 
@@ -32,7 +29,7 @@ class CollectorBounds:
     transaction that was not full, `linger_s` lets the next one fill: a commit costs more than many rows.
     """
 
-    batch: int = 500
+    batch: int = 2_000
     wait_s: float = BEAT_S
     linger_s: float = 0.25
     pause_s: float = 0.1
@@ -44,12 +41,14 @@ class Collector:
         self,
         source: UsageSource,
         database: Database,
+        clock: Clock,
         heartbeat: Heartbeat,
         log: BoundLogger,
         bounds: CollectorBounds | None = None,
     ) -> None:
         self._source = source
         self._database = database
+        self._clock = clock
         self._heartbeat = heartbeat
         self._log = log
         self._bounds = bounds or CollectorBounds()
@@ -67,7 +66,9 @@ class Collector:
         if not events:
             return
         records = [event for _, event in events]
-        stored = await self._persist("store", lambda: asyncio.to_thread(store, self._database, records), stop)
+        stored = await self._persist(
+            "store", lambda: asyncio.to_thread(store, self._database, records, self._clock.now_ms()), stop
+        )
         if stored is None:
             return
         event_ids = [event_id for event_id, _ in events]
@@ -94,14 +95,6 @@ class Collector:
             else:
                 self._heartbeat.beat(Beat(ready=True))
                 return answer
-
-
-def store(database: Database, events: Sequence[UsageEvent]) -> int:
-    """Insert what is new, in one transaction; how many were given."""
-    with database.unit_of_work() as session:
-        rows = [dict(zip(COLUMNS, VALUES_OF(event), strict=True)) for event in events]
-        insert_new(session, UsageRecord, rows, ["request_id"])
-    return len(events)
 
 
 async def _set_within(stop: asyncio.Event, seconds: float) -> bool:

@@ -1,19 +1,25 @@
-"""What billing keeps: usage records now; ledger, prices and roll-ups join them."""
+"""What billing keeps of usage: one record for each settled request, and the roll-ups that reports read."""
 
-from sqlalchemy import Index, String
+from sqlalchemy import Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db import Base
 
 
 class UsageRecord(Base):
-    """One settled request, as its usage event said. Append-only: a trigger refuses changes and deletions."""
+    """One settled request, as its usage event said. Append-only: a trigger refuses changes and deletions.
+
+    `cost_nano` is what the customer is charged and `loss_nano` what we bear of the event's cost: usage that came after
+    its epoch was closed. `transaction_id` is the ledger transaction that covers the charge; None where nothing was
+    charged.
+    """
 
     __tablename__ = "usage_records"
     __table_args__ = (
         Index(None, "admitted_ms"),
         Index(None, "key_id", "admitted_ms"),
         Index(None, "organisation", "admitted_ms"),
+        Index(None, "transaction_id"),
     )
 
     request_id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -35,3 +41,69 @@ class UsageRecord(Base):
     taken_ms: Mapped[int]
     first_token_ms: Mapped[int]
     settled_ms: Mapped[int]
+    epoch: Mapped[int] = mapped_column(server_default="0")
+    loss_nano: Mapped[int] = mapped_column(server_default="0")
+    transaction_id: Mapped[int | None]
+
+
+class UsageSpan(Base):
+    """Usage admitted in one quarter of an hour (UTC), by whom and on which tier: sums over usage records, nothing that
+    they do not say. `start_ms` is a multiple of rollups.SPAN_MS; the sketches are of billing/sketch.py, in ms.
+    """
+
+    __tablename__ = "usage_spans"
+    __table_args__ = (
+        Index(None, "start_ms"),
+        Index(None, "key_id", "start_ms"),
+        {"sqlite_with_rowid": False},  # the rows of an organisation's month lie side by side
+    )
+
+    organisation: Mapped[str] = mapped_column(String(64), primary_key=True)
+    start_ms: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    workspace: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tier: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), primary_key=True)
+    requests: Mapped[int]
+    failed: Mapped[int]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    cost_nano: Mapped[int]
+    loss_nano: Mapped[int]
+    first_token_sketch: Mapped[bytes] = mapped_column(LargeBinary)
+    total_sketch: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class KeyLastUsed(Base):
+    """When the youngest collected request of a key was admitted."""
+
+    __tablename__ = "key_last_used"
+
+    key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    last_used_ms: Mapped[int]
+
+
+class TaskRun(Base):
+    """A periodic task's claim on one window of time: whoever inserts the row runs it. `state`: running, done, failed.
+    `window_ms` is the start of the window.
+    """
+
+    __tablename__ = "task_runs"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    window_ms: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(String(16))
+    started_ms: Mapped[int]
+    finished_ms: Mapped[int | None]
+    error: Mapped[str] = mapped_column(String(500))
+
+
+class BooksCheck(Base):
+    """What `books check` found, each time that it ran: `findings` is a JSON list, empty when the books are in order."""
+
+    __tablename__ = "books_checks"
+
+    at_ms: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ok: Mapped[bool]
+    findings: Mapped[str]

@@ -1,12 +1,236 @@
-"""Usage as people ask for it: sums over usage records."""
+"""Usage as people ask for it: sums and latencies over roll-ups, by time, tier, key and workspace."""
 
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, case, cast, func, literal, select, tuple_, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session
-from sqlalchemy.sql.elements import ColumnElement
 
-from billing.models import UsageRecord
+from billing.calendar import check_time_zone, days, months
+from billing.models import UsageRecord, UsageSpan
+from billing.rollups import HOUR_MS, SPAN_MS, SUM_COLUMNS
+from billing.sketch import quantile_ms, unpack_sketch
+from core.errors import VALIDATION, PlatformError
+from core.queue.rules import Window
+
+DAY_MS = 86_400_000
+
+GroupKey = tuple[int, *tuple[str, ...]]  # start of the period, then the dimensions grouped by
+
+
+class Period(StrEnum):
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+class Dimension(StrEnum):
+    WORKSPACE = "workspace"
+    KEY = "key"
+    TIER = "tier"
+
+
+# So many periods fit into one report.
+PERIODS_MAX = {Period.HOUR: 31 * 24, Period.DAY: 366, Period.MONTH: 60}
+RANGE_MS_MAX = 5 * 366 * DAY_MS
+LATENCY_RANGE_MS_MAX = 31 * DAY_MS
+_COLUMN_OF = {
+    Dimension.WORKSPACE: UsageSpan.workspace,
+    Dimension.KEY: UsageSpan.key_id,
+    Dimension.TIER: UsageSpan.tier,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """What was admitted in [from_ms, to_ms), both multiples of SPAN_MS. `workspace` and `key_id` None: all of the
+    organisation. Without a period each line covers the whole time.
+    """
+
+    organisation: str
+    from_ms: int
+    to_ms: int
+    workspace: str | None = None
+    key_id: str | None = None
+    period: Period | None = None
+    dimensions: tuple[Dimension, ...] = ()
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageLine:
+    """One group. `start_ms` and `end_ms` bound its period within the query; the dimensions that were not asked for are
+    None. `requests` counts every settled request, `failed` those that we failed and did not charge.
+    """
+
+    start_ms: int
+    end_ms: int
+    workspace: str | None
+    key_id: str | None
+    tier: str | None
+    requests: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost_nano: int
+    loss_nano: int
+
+
+def check_query(query: UsageQuery) -> None:
+    """Raises PlatformError (VALIDATION), so that what `report` answers is bounded."""
+    check_time_zone(query.time_zone)
+    if query.from_ms >= query.to_ms:
+        raise PlatformError(VALIDATION, "`from` lies before `to`.", param="from")
+    if query.from_ms % SPAN_MS or query.to_ms % SPAN_MS:
+        raise PlatformError(VALIDATION, "`from` and `to` fall on a quarter of an hour.", param="from")
+    most_ms = {
+        None: RANGE_MS_MAX,
+        Period.HOUR: PERIODS_MAX[Period.HOUR] * HOUR_MS,
+        Period.DAY: PERIODS_MAX[Period.DAY] * DAY_MS,
+        Period.MONTH: RANGE_MS_MAX,
+    }[query.period]
+    if query.to_ms - query.from_ms > most_ms:
+        raise PlatformError(VALIDATION, f"At most {most_ms // DAY_MS} days at once, by {query.period}.", param="from")
+
+
+def report(session: Session, query: UsageQuery, *, after: GroupKey | None = None, count: int) -> list[UsageLine]:
+    """The lines that follow `after`, at most `count`, ordered by period, workspace, key and tier."""
+    periods = list(periods_of(query))
+    number = _number_of(periods)
+    groups = [_COLUMN_OF[dimension] for dimension in Dimension if dimension in query.dimensions]
+    found = (
+        select(number.label("period"), *groups, *(_sum(getattr(UsageSpan, name)) for name in SUM_COLUMNS))
+        .where(*_within(query))
+        .group_by("period", *groups)
+        .order_by("period", *groups)
+        .limit(count)
+    )
+    if after is not None:
+        start_ms, *names = after
+        if len(names) != len(groups):
+            raise PlatformError(VALIDATION, "The cursor belongs to another query.", param="cursor")
+        reached = bisect_right([window.start_ms for window in periods], start_ms) - 1
+        found = found.where(tuple_(number, *groups) > (reached, *names))
+    return [_line(query, periods, row) for row in session.execute(found)]
+
+
+def group_key(line: UsageLine) -> GroupKey:
+    """Where a line stands in its report."""
+    names = (line.workspace, line.key_id, line.tier)
+    return (line.start_ms, *(name for name in names if name is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Quantiles in ms, by share (see billing/sketch.py for their error); None where nothing was measured."""
+
+    first_token_ms: dict[float, int | None]
+    total_ms: dict[float, int | None]
+
+
+def latencies(session: Session, query: UsageQuery, shares: Sequence[float] = (0.5, 0.95, 0.99)) -> Latencies:
+    """Over everything in the query, ungrouped. Raises PlatformError (VALIDATION) for more than 31 days."""
+    if query.to_ms - query.from_ms > LATENCY_RANGE_MS_MAX:
+        raise PlatformError(VALIDATION, "Latencies are told for at most 31 days at once.", param="latency")
+    first_token: Counter[int] = Counter()
+    total: Counter[int] = Counter()
+    sketches = select(UsageSpan.first_token_sketch, UsageSpan.total_sketch).where(*_within(query))
+    for first_raw, total_raw in session.execute(sketches.execution_options(yield_per=1_000)):
+        first_token.update(unpack_sketch(first_raw))
+        total.update(unpack_sketch(total_raw))
+    return Latencies(
+        {share: quantile_ms(first_token, share) for share in shares},
+        {share: quantile_ms(total, share) for share in shares},
+    )
+
+
+def periods_of(query: UsageQuery) -> Iterator[Window]:
+    """Hours, days or months of the time zone, the first and the last cut to the query."""
+    if query.period is None:
+        found: Iterator[Window] = iter([Window("", query.from_ms, query.to_ms)])
+    elif query.period is Period.HOUR:
+        found = _hours(query)
+    else:
+        following = days if query.period is Period.DAY else months
+        found = following(query.time_zone, query.from_ms, query.to_ms)
+    for window in found:
+        yield Window(window.id, max(window.start_ms, query.from_ms), min(window.end_ms, query.to_ms))
+
+
+def _hours(query: UsageQuery) -> Iterator[Window]:
+    """Hours as the zone's clocks strike: with an offset of 30 minutes they begin at half past, UTC."""
+    start_ms = query.from_ms
+    zone = ZoneInfo(query.time_zone)
+    while start_ms < query.to_ms:
+        local = datetime.fromtimestamp(start_ms // 1000, UTC).astimezone(zone)
+        into_ms = (local.minute * 60 + local.second) * 1000
+        end_ms = start_ms - into_ms + HOUR_MS
+        yield Window(local.strftime("%Y-%m-%dT%H"), start_ms, end_ms)
+        start_ms = end_ms
+
+
+def _number_of(periods: Sequence[Window]) -> ColumnElement[int]:
+    """SQL for the number of the period that a span lies in. Between two changes of the clock all hours, or days, are
+    equally long, so one division numbers them; each stretch of equal length is one branch.
+    """
+    stretches = list(_stretches(periods))
+    branches = []
+    for first, length_ms, end_ms in stretches:
+        start_ms = periods[first].start_ms
+        numbered = literal(first, BigInteger) + (UsageSpan.start_ms - start_ms) // length_ms
+        branches.append((UsageSpan.start_ms < end_ms, numbered))
+    return case(*branches, else_=literal(len(periods) - 1, BigInteger))
+
+
+def _stretches(periods: Sequence[Window]) -> Iterator[tuple[int, int, int]]:
+    """Runs of equally long periods: number of the first, length, end."""
+    first = 0
+    for number, window in enumerate(periods):
+        length_ms = periods[first].end_ms - periods[first].start_ms
+        following = periods[number + 1] if number + 1 < len(periods) else None
+        if following is None or following.end_ms - following.start_ms != length_ms:
+            yield first, length_ms, window.end_ms
+            first = number + 1
+
+
+def _within(query: UsageQuery) -> list[ColumnElement[bool]]:
+    where = [
+        UsageSpan.organisation == query.organisation,
+        UsageSpan.start_ms >= query.from_ms,
+        UsageSpan.start_ms < query.to_ms,
+    ]
+    if query.workspace is not None:
+        where.append(UsageSpan.workspace == query.workspace)
+    if query.key_id is not None:
+        where.append(UsageSpan.key_id == query.key_id)
+    return where
+
+
+def _line(query: UsageQuery, periods: Sequence[Window], row: Any) -> UsageLine:
+    number, *rest = row
+    named = {dimension: rest.pop(0) if dimension in query.dimensions else None for dimension in Dimension}
+    window = periods[number]
+    return UsageLine(
+        window.start_ms,
+        window.end_ms,
+        named[Dimension.WORKSPACE],
+        named[Dimension.KEY],
+        named[Dimension.TIER],
+        *rest,
+    )
+
+
+def local_time(at_ms: int, time_zone: str) -> str:
+    """ISO 8601 with the zone's offset."""
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=at_ms)
+    return moment.astimezone(ZoneInfo(time_zone)).isoformat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +247,25 @@ class UsageRow:
 
 
 def usage_rows(session: Session, since_ms: int = 0) -> list[UsageRow]:
-    """Per tier and key, what was admitted at or after since_ms, in the order of their names."""
-    query = (
-        select(
-            UsageRecord.tier,
-            UsageRecord.key_id,
-            func.count(),
-            _sum(UsageRecord.prompt_tokens),
-            _sum(UsageRecord.completion_tokens),
-            _sum(UsageRecord.cached_tokens),
-            _sum(UsageRecord.cost_nano),
-        )
-        .where(UsageRecord.admitted_ms >= since_ms)
-        .group_by(UsageRecord.tier, UsageRecord.key_id)
-        .order_by(UsageRecord.tier, UsageRecord.key_id)
-    )
+    """Per tier and key of the whole installation, what was admitted at or after since_ms, in the order of their names:
+    from roll-ups, and from the records of the one span that since_ms cuts.
+    """
+    whole_ms = -(-since_ms // SPAN_MS) * SPAN_MS
+    names = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_nano")
+    spans = select(
+        UsageSpan.tier, UsageSpan.key_id, UsageSpan.requests, *(getattr(UsageSpan, name) for name in names)
+    ).where(UsageSpan.start_ms >= whole_ms)
+    edge = select(
+        UsageRecord.tier,
+        UsageRecord.key_id,
+        literal(1, BigInteger).label("requests"),
+        *(getattr(UsageRecord, name) for name in names),
+    ).where(UsageRecord.admitted_ms >= since_ms, UsageRecord.admitted_ms < whole_ms)
+    both = union_all(spans, edge).subquery()
+    query = select(both.c.tier, both.c.key_id, *(_sum(both.c[name]) for name in ("requests", *names)))
+    query = query.group_by(both.c.tier, both.c.key_id).order_by(both.c.tier, both.c.key_id)
     return [UsageRow(*row) for row in session.execute(query)]
 
 
-def _sum(column: InstrumentedAttribute[int]) -> ColumnElement[int]:
+def _sum(column: ColumnElement[int] | InstrumentedAttribute[int]) -> ColumnElement[int]:
     return cast(func.sum(column), BigInteger)  # Postgres sums BIGINT into NUMERIC

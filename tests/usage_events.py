@@ -4,6 +4,8 @@ from dataclasses import asdict
 
 from core.meter.usage import UsageEvent
 
+EPOCH = 1
+
 
 def usage_event(number: int, **changes: object) -> UsageEvent:
     fields = {
@@ -20,12 +22,13 @@ def usage_event(number: int, **changes: object) -> UsageEvent:
         "completion_tokens": 2 * number,
         "cached_tokens": number % 5,
         "decoded_tokens": 2 * number + 1,
-        "cost_nano": 10**14 + number,
+        "cost_nano": 10**12 + number,
         "price_version": "launch",
         "admitted_ms": 1_700_000_000_000 + number,
         "taken_ms": 1_700_000_000_001 + number,
         "first_token_ms": 3,
         "settled_ms": 1_700_000_000_009 + number,
+        "epoch": EPOCH,
     }
     return UsageEvent(**{**fields, **changes})
 
