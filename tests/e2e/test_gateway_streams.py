@@ -6,7 +6,21 @@ import json
 import pytest
 
 from core.queue.base import Outcome
-from tests.e2e.gateway_world import CHAT, KEY, WAIT_S, caller, chat, chunks, gateway_world
+from gateway.middleware import Call
+from gateway.routes.metered import Exchanged
+from gateway.routes.relay import Relay
+from gateway.schemas.chat import ChatCompletionRequest, to_chat_request
+from tests.e2e.gateway_world import (
+    CHAT,
+    KEY,
+    ORGANISATION,
+    WAIT_S,
+    caller,
+    chat,
+    chunks,
+    gateway_world,
+    principal,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -126,3 +140,128 @@ async def test_a_drain_ends_what_is_open_without_charge():
             last = chunks((await answer.aread()).decode())[-1]
             assert last["choices"][0]["finish_reason"] == "error"
         assert world.broker.standing(job.request_id).end.cost_nano == 0
+
+
+async def begun(world, client, **fields):
+    """A stream with its job, the first bytes of which are still to come."""
+    request = client.build_request("POST", CHAT, json=chat("manual", stream=True, **fields))
+    sending = asyncio.create_task(client.send(request, stream=True))
+    return sending, await world.manual.take()
+
+
+CALL = '[TOOL_CALLS] [{"name": "sky", "arguments": {"at": "noon"}}, {"name": "sea", "arguments": {}}]'
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
+    for name in ("sky", "sea")
+]
+
+
+def offering(world, stream):
+    """The tiers here run on echo, which can force no calls: the relay of a request with tools is asked for directly."""
+    services = world.services
+    relay = Relay("manual", "manual", 1, services.clock, services.metrics, has_tools=True)
+
+    async def serve(reply, send):
+        call = Call(reply.request_id, services.clock.monotonic_s())
+        exchanged = Exchanged(reply, call, services.clock.monotonic_s(), Connected(), send, ("user",))
+        await relay.chat(exchanged, stream=stream)
+
+    return serve
+
+
+class Connected:
+    def when_lost(self, call):
+        """This caller stays."""
+
+
+class Sent:
+    def __init__(self):
+        self.body, self.headers = b"", {}
+
+    async def __call__(self, message):
+        if message["type"] == "http.response.start":
+            self.headers = dict(message["headers"])
+        else:
+            self.body += message["body"]
+
+
+async def spoken(world, text, size, stream, reasons=("stop",)):
+    """What the caller of a request with tools is sent when a worker says this, so many characters at a time."""
+    admission = world.services.admitter.chat(world.principals.known[KEY], chat_request(world, stream))
+    reply = await world.services.exchange.ask(admission)
+    sent = Sent()
+    serving = asyncio.create_task(offering(world, stream)(reply, sent))
+    job = await world.manual.take()
+    for start in range(0, len(text), size):
+        await world.manual.say(job, text[start : start + size])
+    await world.manual.end(job, reasons)
+    await serving
+    return sent
+
+
+def chat_request(world, stream):
+    asked = ChatCompletionRequest.model_validate_json(json.dumps(chat("manual", stream=stream)))
+    return to_chat_request(asked, world.services.catalog.tier("manual"))
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+async def test_calls_come_whole_in_one_chunk_with_their_usage(world, size):
+    sent = await spoken(world, CALL, size, stream=True)
+    role, last = chunks(sent.body.decode())
+    assert role["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    [choice] = last["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert [call["function"]["name"] for call in choice["delta"]["tool_calls"]] == ["sky", "sea"]
+    assert json.loads(choice["delta"]["tool_calls"][0]["function"]["arguments"]) == {"at": "noon"}
+    assert last["usage"]["completion_tokens"] > 0
+    assert sent.headers[b"x-tramontane-ignored"] == b"user"
+    whole = json.loads((await spoken(world, CALL, size, stream=False)).body)
+    assert [call["index"] for call in whole["choices"][0]["message"]["tool_calls"]] == [0, 1]
+    assert whole["choices"][0]["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("The sky is blue.", "stop"), ("[TOOL_CALLS] sky", "stop"), (CALL[:-9], "length"), ("[T", "stop")],
+)
+async def test_what_is_no_call_stays_text(world, text, reason):
+    sent = chunks((await spoken(world, text, 4, stream=True, reasons=(reason,))).body.decode())
+    assert "".join(chunk["choices"][0]["delta"]["content"] for chunk in sent) == text
+    assert sent[-1]["choices"][0]["finish_reason"] == reason
+    whole = json.loads((await spoken(world, text, 4, stream=False, reasons=(reason,))).body)
+    assert whole["choices"][0]["message"]["content"] == text
+    assert whole["choices"][0]["finish_reason"] == reason
+
+
+async def test_an_error_while_a_call_is_held_ends_the_stream_in_order(world):
+    [_role, last] = chunks((await spoken(world, CALL[:30], 30, stream=True, reasons=("error",))).body.decode())
+    assert last["choices"][0] == {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
+
+
+async def test_probabilities_come_with_their_text(world, client):
+    sending, job = await begun(world, client, logprobs=True, top_logprobs=1)
+    assert job.sampling.logprobs == 1
+    await world.manual.say(job, "", logprobs=((-0.5, ((100, -0.5),)),))
+    await world.manual.say(job, "Bonjour", logprobs=((-1.5, ((101, -1.5),)),))
+    await world.manual.end(job)
+    sent = chunks((await (await sending).aread()).decode())
+    marked = [choice["logprobs"]["content"] for chunk in sent for choice in chunk["choices"] if "logprobs" in choice]
+    assert [[entry["logprob"] for entry in content] for content in marked] == [[-0.5, -1.5]]
+    assert marked[0][1]["top_logprobs"][0]["token_id"] == 101
+
+
+async def test_a_revoked_key_ends_its_stream_at_once(world, client):
+    sending, job = await begun(world, client)
+    await world.manual.say(job, "So far", tokens=3)
+    answer = await sending
+    world.broker.set_generation(ORGANISATION, 100)
+    try:
+        last = chunks((await answer.aread()).decode())[-1]
+    finally:
+        world.principals.known[KEY] = principal(generation=100)
+    assert last["choices"][0]["finish_reason"] == "error"
+    assert last["x_tramontane"]["ended_by"] == "revoked"
+    await world.manual.cancelled(job)
+    end = await world.manual.end(job, ("error",), outcome=Outcome.CANCELLED)
+    assert end.usage.completion_tokens == 3
+    assert world.open_reservations() == 0
