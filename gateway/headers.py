@@ -1,7 +1,6 @@
 """Response headers: both of Mistral's rate-limit families, and what a request cost and waited."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from core.errors import Refusal
 from core.queue.base import Admitted
@@ -15,27 +14,9 @@ REQUEST_ID = b"mistral-correlation-id"
 REQUEST_ID_KONG = b"x-kong-request-id"
 REPLAYED = (b"idempotent-replayed", b"true")
 
-# By kind of rule: the names under which its limit is told, and those of what remains.
-_PAIRS: Mapping[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = MappingProxyType(
-    {
-        RuleKind.REQUESTS_PER_MINUTE: (
-            (b"x-ratelimit-limit-req-minute",),
-            (b"x-ratelimit-remaining-req-minute",),
-        ),
-        RuleKind.TOKENS_PER_MINUTE: (
-            (b"x-ratelimit-limit-tokens-minute", b"ratelimitbysize-limit", b"x-ratelimitbysize-limit-minute"),
-            (
-                b"x-ratelimit-remaining-tokens-minute",
-                b"ratelimitbysize-remaining",
-                b"x-ratelimitbysize-remaining-minute",
-            ),
-        ),
-        RuleKind.TOKENS_PER_MONTH: (
-            (b"x-ratelimit-limit-tokens-month", b"x-ratelimitbysize-limit-month"),
-            (b"x-ratelimit-remaining-tokens-month", b"x-ratelimitbysize-remaining-month"),
-        ),
-    }
-)
+_REQUESTS = RuleKind.REQUESTS_PER_MINUTE
+_TOKENS = RuleKind.TOKENS_PER_MINUTE
+_MONTH = RuleKind.TOKENS_PER_MONTH
 
 
 def request_id_headers(request_id: str) -> RawHeaders:
@@ -45,21 +26,25 @@ def request_id_headers(request_id: str) -> RawHeaders:
 
 def limit_headers(rules: Sequence[RuleState]) -> RawHeaders:
     """The tightest rule of each kind, under today's names and those of 2024; and each soft limit that is passed."""
-    tightest: dict[RuleKind, RuleState] = {}
-    passed: list[bytes] = []
-    for state in rules:
-        rule = state.rule
-        if not rule.hard and state.remaining < 0:
-            passed.append(f"{rule.kind};scope={rule.scope}".encode("ascii"))
-        if rule.kind in _PAIRS and (rule.kind not in tightest or state.remaining < tightest[rule.kind].remaining):
-            tightest[rule.kind] = state
+    requests = tokens = month = None
     headers: RawHeaders = []
-    for kind, state in tightest.items():
-        headers += _pair(kind, state.rule.limit, state.remaining)
-        if kind is RuleKind.TOKENS_PER_MINUTE:
-            headers.append((b"ratelimitbysize-reset", b"%d" % -(-state.reset_ms // 1_000)))
-    if passed:
-        headers.append((b"x-tramontane-soft-limit", b", ".join(passed)))
+    for state in rules:
+        kind = state.rule.kind
+        if kind == _REQUESTS:
+            requests = _tighter(requests, state)
+        elif kind == _TOKENS:
+            tokens = _tighter(tokens, state)
+        elif kind == _MONTH:
+            month = _tighter(month, state)
+        if state.remaining < 0 and not state.rule.hard:
+            headers.append((b"x-tramontane-soft-limit", f"{kind};scope={state.rule.scope}".encode("ascii")))
+    if requests is not None:
+        headers += _request_pair(requests.rule.limit, requests.remaining)
+    if tokens is not None:
+        headers += _token_pairs(tokens.rule.limit, tokens.remaining)
+        headers.append((b"ratelimitbysize-reset", b"%d" % -(-tokens.reset_ms // 1_000)))
+    if month is not None:
+        headers += _month_pairs(month.rule.limit, month.remaining)
     return headers
 
 
@@ -73,7 +58,7 @@ def admitted_headers(admitted: Admitted) -> RawHeaders:
 
 
 def ignored_header(names: Sequence[str]) -> tuple[bytes, bytes]:
-    """Fields that were accepted and do nothing; their names come from tables of ours, never from the caller."""
+    """Fields that were accepted and do nothing; their names are safe in a header."""
     return (b"x-tramontane-ignored", ",".join(names).encode("ascii"))
 
 
@@ -94,12 +79,43 @@ def overhead_header(seconds: float) -> tuple[bytes, bytes]:
 
 def refusal_headers(refusal: Refusal) -> RawHeaders:
     """The pair of the rule that refused; the others are not known then."""
-    if refusal.rule not in _PAIRS:
-        return []
-    return _pair(RuleKind(refusal.rule), refusal.limit, refusal.remaining)
+    if refusal.rule == _REQUESTS:
+        return _request_pair(refusal.limit, refusal.remaining)
+    if refusal.rule == _TOKENS:
+        return _token_pairs(refusal.limit, refusal.remaining)
+    if refusal.rule == _MONTH:
+        return _month_pairs(refusal.limit, refusal.remaining)
+    return []
 
 
-def _pair(kind: RuleKind, limit: int, remaining: int) -> RawHeaders:
+def _tighter(one: RuleState | None, other: RuleState) -> RuleState:
+    return other if one is None or other.remaining < one.remaining else one
+
+
+def _request_pair(limit: int, remaining: int) -> RawHeaders:
+    return [
+        (b"x-ratelimit-limit-req-minute", b"%d" % limit),
+        (b"x-ratelimit-remaining-req-minute", b"%d" % max(0, remaining)),
+    ]
+
+
+def _token_pairs(limit: int, remaining: int) -> RawHeaders:
     limit_raw, remaining_raw = b"%d" % limit, b"%d" % max(0, remaining)
-    limits, remainings = _PAIRS[kind]
-    return [*((name, limit_raw) for name in limits), *((name, remaining_raw) for name in remainings)]
+    return [
+        (b"x-ratelimit-limit-tokens-minute", limit_raw),
+        (b"x-ratelimit-remaining-tokens-minute", remaining_raw),
+        (b"ratelimitbysize-limit", limit_raw),
+        (b"ratelimitbysize-remaining", remaining_raw),
+        (b"x-ratelimitbysize-limit-minute", limit_raw),
+        (b"x-ratelimitbysize-remaining-minute", remaining_raw),
+    ]
+
+
+def _month_pairs(limit: int, remaining: int) -> RawHeaders:
+    limit_raw, remaining_raw = b"%d" % limit, b"%d" % max(0, remaining)
+    return [
+        (b"x-ratelimit-limit-tokens-month", limit_raw),
+        (b"x-ratelimit-remaining-tokens-month", remaining_raw),
+        (b"x-ratelimitbysize-limit-month", limit_raw),
+        (b"x-ratelimitbysize-remaining-month", remaining_raw),
+    ]
