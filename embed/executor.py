@@ -64,6 +64,9 @@ class EmbeddingExecutor:
         self._arrived.append(request)
         self._work.set()
 
+    def cover(self, request_id: str, output_tokens: int) -> None:
+        """Vectors are no output tokens: nothing is withheld."""
+
     def abort(self, request_id: str) -> None:
         request = self._open.get(request_id)
         if request is not None:

@@ -1,6 +1,7 @@
 """Take, renew, finish: what every worker does, whatever its executor computes; the embedding service shares it.
 
-Four tasks: take jobs while there is room, pump the executor's steps into the outbox, deliver it, keep the lease.
+Five tasks: take jobs while there is room, pump the executor's steps into the outbox, deliver it, keep the lease, and
+ask for the next slices of output.
 """
 
 import asyncio
@@ -8,21 +9,22 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 from redis.exceptions import RedisError
 from structlog.stdlib import BoundLogger
 
 from core.clock import Clock
-from core.queue.base import Finish, Outcome, WorkerQueue, WorkerSlot
+from core.queue.base import Outcome, WorkerQueue, WorkerSlot
 from core.queue.executor import Ended, Executor
+from core.queue.held import Held
+from core.queue.observer import NoObserver, Observer
 from core.queue.outbox import Batch, Outbox
 from core.queue.patience import Patience, passes
+from core.queue.slices import Slices
 from core.wire import End, Job, Piece
 
 FINISHES_PER_CALL = 128
 LEAVE_S = 2.0
-DEADLINE_PASSED = "The request ran past its deadline."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,42 +42,12 @@ class LoopSettings:
     outbox_tokens_max: int = 200_000
 
 
-class Observer(Protocol):
-    """Counts what happens, for metrics."""
-
-    def stepped(self, tokens: int) -> None: ...
-
-    def holding(self, requests: int) -> None: ...
-
-    def settled(self, outcome: Outcome) -> None: ...
-
-
-class NoObserver:
-    def stepped(self, tokens: int) -> None: ...
-
-    def holding(self, requests: int) -> None: ...
-
-    def settled(self, outcome: Outcome) -> None: ...
-
-
 class ExecutorStalledError(Exception):
     """A busy executor made no step for `engine_stall_s`. It may hang for ever: end the process, do not wait for it."""
 
 
 class ExecutorEndedError(Exception):
     """The executor's steps ended before the loop did."""
-
-
-@dataclass(slots=True)
-class _Held:
-    """A job from its take until its end is sent. `outcome` is set once we have aborted it, and says why."""
-
-    job: Job
-    worker_id: str
-    taken_s: float
-    first_token_ms: int = 0
-    outcome: Outcome | None = None
-    ended: bool = False
 
 
 class WorkLoop:
@@ -99,11 +71,12 @@ class WorkLoop:
         self._observer = observer or NoObserver()
         self._patience = Patience(log)
         self._outbox = Outbox()
+        self._slices = Slices(queue, executor, self._patience, clock, self._abort)
         self._first_slot = slot
         self._slot = slot  # the one that takes; older ones in _leases only finish what they hold
         self._slots_made = 1
         self._leases: dict[str, WorkerSlot] = {}
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
         # Aborted with a lost lease; the executor has not ended them yet. With the job to begin then, if it came back.
         self._dropping: dict[str, Job | None] = {}
         self._draining = asyncio.Event()
@@ -140,7 +113,7 @@ class WorkLoop:
         """
         async with asyncio.TaskGroup() as group:
             take = group.create_task(self._take())
-            others = [group.create_task(part()) for part in (self._pump, self._deliver, self._keep)]
+            others = [group.create_task(part()) for part in (self._pump, self._deliver, self._keep, self._slices.run)]
             await self._draining.wait()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.drain_s):
@@ -199,12 +172,13 @@ class WorkLoop:
         stale = self._held.get(job.request_id)
         if stale is not None:
             self._drop(stale)
-        self._held[job.request_id] = _Held(job, slot.worker_id, self._clock.monotonic_s())
+        held = self._held[job.request_id] = Held(job, slot.worker_id, self._clock.monotonic_s())
         self._idle.clear()
         if job.request_id in self._dropping:
             self._dropping[job.request_id] = job
         else:
             self._executor.submit(job)
+        self._slices.begin(held)
 
     # Pump
 
@@ -222,12 +196,13 @@ class WorkLoop:
                 if held is None:
                     continue
                 if isinstance(event, Ended):
-                    self._ended(held, event)
+                    self._outbox.finish(held.job.submitter, held.last_word(event))
                     continue
-                if event.token_ids and not held.first_token_ms:
-                    held.first_token_ms = max(1, round(1000 * (now_s - held.taken_s)))
                 tokens += len(event.token_ids)
-                self._outbox.add(held.job.submitter, event)
+                held.put_out(event, now_s)
+                self._slices.look(held)
+                if not held.unread:
+                    self._outbox.add(held.job.submitter, event)
             self._observer.stepped(tokens)
             self._mail.set()
             await self._while_full()
@@ -238,16 +213,6 @@ class WorkLoop:
             self._posted.clear()
             await self._posted.wait()
             self._stall_from_s = self._clock.monotonic_s()
-
-    def _ended(self, held: _Held, ended: Ended) -> None:
-        held.ended = True
-        end = ended.end
-        outcome = held.outcome or Outcome.FINISHED
-        if ended.failed:
-            outcome = Outcome.FAILED
-        elif outcome is Outcome.TIMEOUT:
-            end = replace(end, error=DEADLINE_PASSED)
-        self._outbox.finish(held.job.submitter, Finish(end, held.worker_id, outcome, held.first_token_ms))
 
     def _dropped(self, request_id: str) -> None:
         job = self._dropping.pop(request_id)
@@ -268,8 +233,10 @@ class WorkLoop:
             await self._settle(batch)
             if batch.replies:
                 gone = await self._patience.insist("send", partial(self._queue.send, batch.replies))
-                if gone:
-                    for held in [held for held in self._held.values() if held.job.submitter in gone]:
+                for held in [held for held in self._held.values() if held.job.submitter in gone]:
+                    if held.job.keep_answer:
+                        held.unread = True
+                    else:
                         self._abort(held, Outcome.GATEWAY_LOST)
             self._release(finish.end for _, finish in batch.finishes)
 
@@ -345,9 +312,9 @@ class WorkLoop:
 
     # What happens to a job before its end
 
-    def _abort(self, held: _Held, outcome: Outcome) -> None:
+    def _abort(self, held: Held, outcome: Outcome) -> None:
         """Once; the executor's Ended then finishes it with this outcome."""
-        if held.outcome is None and not held.ended:
+        if not held.over:
             held.outcome = outcome
             self._executor.abort(held.job.request_id)
 
@@ -361,16 +328,17 @@ class WorkLoop:
             self._slot = self._fresh_slot()
         self._freed()
 
-    def _drop(self, held: _Held) -> None:
+    def _drop(self, held: Held) -> None:
         """It belongs to others now: say nothing about it, and let the executor forget it."""
         request_id = held.job.request_id
         del self._held[request_id]
         self._outbox.forget(request_id)
         if not held.ended:
+            held.ended = True
             self._dropping[request_id] = None
             self._executor.abort(request_id)
 
-    def _held_by(self, slot: WorkerSlot) -> list[_Held]:
+    def _held_by(self, slot: WorkerSlot) -> list[Held]:
         return [held for held in self._held.values() if held.worker_id == slot.worker_id]
 
     def _fresh_slot(self) -> WorkerSlot:

@@ -4,10 +4,10 @@ So a slow Redis makes messages larger, not more. The loop bounds it: `tokens` ag
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from core.queue.base import Finish
-from core.wire import Event, Piece
+from core.wire import Event, Piece, TokenLogprob
 
 
 @dataclass(slots=True)
@@ -17,12 +17,11 @@ class _Gathered:
     first: Piece
     token_ids: list[int]
     texts: list[str]
+    logprobs: list[TokenLogprob]
 
     def piece(self) -> Piece:
         first = self.first
-        return Piece(
-            first.request_id, first.attempt, first.choice, first.first_index, tuple(self.token_ids), "".join(self.texts)
-        )
+        return replace(first, token_ids=tuple(self.token_ids), text="".join(self.texts), logprobs=tuple(self.logprobs))
 
 
 _Line = dict[tuple[str, int], Piece | _Gathered]
@@ -54,8 +53,14 @@ class Outbox:
         if before is None:
             line[key] = piece
         elif isinstance(before, Piece):
-            line[key] = _Gathered(before, [*before.token_ids, *piece.token_ids], [before.text, piece.text])
+            line[key] = _Gathered(
+                before,
+                [*before.token_ids, *piece.token_ids],
+                [before.text, piece.text],
+                [*before.logprobs, *piece.logprobs],
+            )
         else:
+            before.logprobs += piece.logprobs
             before.token_ids += piece.token_ids
             before.texts.append(piece.text)
 

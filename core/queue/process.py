@@ -22,7 +22,8 @@ from core.ids import IdSource, SystemIds
 from core.memory import settle_memory
 from core.queue.base import WorkerQueue, WorkerSlot
 from core.queue.executor import Executor
-from core.queue.loop import LoopSettings, NoObserver, Observer, WorkLoop
+from core.queue.loop import LoopSettings, WorkLoop
+from core.queue.observer import NoObserver, Observer
 from core.queue.redis import RedisWorkerQueue
 from core.queue.settings import queue_settings
 from core.redis import connect

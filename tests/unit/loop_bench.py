@@ -16,6 +16,8 @@ from core.meter.usage import UsageEvent
 from core.queue.base import (
     Admission,
     Admitted,
+    Extended,
+    Extension,
     Finish,
     Price,
     QueueSettings,
@@ -24,8 +26,15 @@ from core.queue.base import (
     TierBounds,
     WorkerSlot,
 )
-from core.queue.loop import LoopSettings, Observer, WorkLoop
-from core.queue.memory import MemoryBroker, MemoryQueueKeeper, MemorySubmitterQueue, MemoryWorkerQueue
+from core.queue.loop import LoopSettings, WorkLoop
+from core.queue.memory import (
+    MemoryBroker,
+    MemoryCreditStore,
+    MemoryQueueKeeper,
+    MemorySubmitterQueue,
+    MemoryWorkerQueue,
+)
+from core.queue.observer import Observer
 from core.tokenizer_files import tokenizer_file
 from core.wire import CHAT, End, Event, Job, Lost, Piece, Sampling
 from workers.engines.echo import EchoEngine
@@ -59,6 +68,7 @@ class Line:
         self.answers_lost: set[str] = set()
         self.messages: list[tuple[str, list[Event]]] = []
         self.finishes: list[Finish] = []
+        self.extensions: list[Extension] = []
         self.left: list[str] = []
 
     async def take(self, slot: WorkerSlot, room: int, wait_s: float) -> list[Job]:
@@ -79,6 +89,11 @@ class Line:
         self._ask()
         self.finishes += finishes
         return self._answer("finish", await self._queue.finish(finishes))
+
+    async def extend(self, extensions: Sequence[Extension]) -> list[Extended]:
+        self._ask()
+        self.extensions += extensions
+        return self._answer("extend", await self._queue.extend(extensions))
 
     async def leave(self, slot: WorkerSlot) -> None:
         self._ask()
@@ -102,6 +117,7 @@ class Bench:
         bounds = {TIER: TierBounds(queue_jobs_max=1_000, pool_reserve=0.0)}
         self.broker = MemoryBroker(QueueSettings("c0", LEASE_MS, bounds), self.clock)
         self.keeper = MemoryQueueKeeper(self.broker)
+        self.funds = MemoryCreditStore(self.broker)
         self.line = Line(self.broker)
         self.gateway = MemorySubmitterQueue(self.broker, "g1")
         self.log = structlog.get_logger()
@@ -115,6 +131,7 @@ class Bench:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
+        assert await self.funds.open_epoch(1)
         await self.gateway.open()
         await self.executor.start()
         self._tasks = [asyncio.create_task(self.loop.run()), asyncio.create_task(self._listen())]
@@ -160,7 +177,7 @@ class Bench:
             prompt_ids=prompt,
             sampling=Sampling(**({"max_tokens": 1_000} | sampling)),
         )
-        admission = Admission(job, "k", 0, Price("1", 0, 0, 0), (), 1_000, 1, 600_000)
+        admission = Admission(job, "k", 0, (Price("1", 0, 0, 0),), (), 1_000, 1, 600_000)
         assert isinstance(await self.gateway.admit(admission), Admitted)
 
     async def end(self, request_id: str) -> End:

@@ -12,6 +12,7 @@ import pytest
 from core.clock import SystemClock
 from core.heartbeat import read_beat
 from core.ids import SystemIds
+from core.meter.credit_redis import RedisCreditStore
 from core.queue.base import Admission, Admitted, Price, QueueSettings, TierBounds
 from core.queue.redis import RedisQueueKeeper, RedisSubmitterQueue
 from core.redis import connect
@@ -63,7 +64,7 @@ def admission(request_id: str, *texts: str) -> Admission:
     tokens = 10 * len(texts)
     deadline_ms = SystemClock().now_ms() + 60_000
     job = Job(request_id, "g1", "acme", "main", "e", EMBED, deadline_ms, tokens, tokens, texts=texts)
-    return Admission(job, "key1", 1, Price("p1", 100_000, 100_000, 0), (), 0, 1, 60_000)
+    return Admission(job, "key1", 1, (Price("p1", 100_000, 100_000, 0),), (), 0, 1, 60_000)
 
 
 async def ends(submitter: RedisSubmitterQueue, count: int) -> dict[str, End]:
@@ -82,7 +83,9 @@ async def test_texts_go_in_and_vectors_come_out(embed, tmp_path: Path):
     async with connect(url, 5.0) as client:
         keeper, submitter = RedisQueueKeeper(client, queue), RedisSubmitterQueue(client, queue, "g1")
         await submitter.open()
-        await keeper.seed_credit("acme", 10**9)
+        funds = RedisCreditStore(client, queue.cell)
+        assert await funds.open_epoch(1)
+        assert await funds.give("gift", "acme", 1, 10**9)
         requests = {ids.request_id("e1"): ("a text", f"number {number}") for number in range(40)}
         poisoned = ids.request_id("e1")
         for request_id, texts in {**requests, poisoned: ("fine", FAULT_MARKER)}.items():
@@ -99,3 +102,4 @@ async def test_texts_go_in_and_vectors_come_out(embed, tmp_path: Path):
         assert (await keeper.stats(["e"])).tiers["e"].workers == 0
         await submitter.close()
         await keeper.close()
+        await funds.close()

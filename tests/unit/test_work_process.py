@@ -41,6 +41,8 @@ class Idle:
     def submit(self, job: Job) -> None:
         raise AssertionError(f"nobody submits here: {job}")
 
+    def cover(self, request_id: str, output_tokens: int) -> None: ...
+
     def abort(self, request_id: str) -> None: ...
 
     async def steps(self) -> AsyncIterator[list[Piece | Ended]]:

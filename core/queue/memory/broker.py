@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from core.clock import Clock
 from core.errors import Refusal
-from core.meter.cost import cost_nano
 from core.meter.usage import UsageEvent
 from core.queue.base import (
     DECIDE_MS,
@@ -16,6 +15,8 @@ from core.queue.base import (
     USAGE_BACKLOG_MAX,
     Admission,
     Admitted,
+    Extended,
+    Extension,
     Finish,
     Outcome,
     Price,
@@ -24,6 +25,7 @@ from core.queue.base import (
     Refused,
     RefusedBy,
     Renewal,
+    Repeated,
     RequestState,
     Settlement,
     Standing,
@@ -31,13 +33,16 @@ from core.queue.base import (
     WorkerSlot,
 )
 from core.queue.memory.bell import Bell
-from core.queue.memory.limits import Limits
-from core.queue.memory.record import Record, new_record, who_pays
+from core.queue.memory.claims import Claims
+from core.queue.memory.counters import Amount
+from core.queue.memory.record import Record, new_record, price_at, usage_cost_nano, usage_event, who_pays
 from core.queue.memory.replies import ReplyStreams
+from core.queue.memory.reservations import Reservations
 from core.queue.memory.tier import TierQueue, Worker
 from core.wire import End, Job, Lost, Usage
 
 DEADLINE_GRACE_MS = 5_000
+FETCHED = "-fetched"  # ends the id of the usage event of a kept answer
 RETRY_MS_MIN = 1_000
 CANCELLED = "The request was cancelled."
 TOO_LATE = "The request waited or ran past its deadline."
@@ -50,12 +55,11 @@ class MemoryBroker:
         self.replies = ReplyStreams(clock)
         self.usage: dict[str, UsageEvent] = {}  # by event id, until it is acknowledged
         self.usage_bell = Bell()
+        self.reservations = Reservations()
         self._clock = clock
         self._lease_ms = settings.lease_ms
         self._tiers = {name: TierQueue(bounds) for name, bounds in settings.tiers.items()}
-        self._limits = Limits()
-        self._credit_nano: dict[str, int] = {}
-        self._seeded: set[str] = set()
+        self._claims = Claims()
         self._generations: dict[str, int] = {}
         self._open: dict[str, Record] = {}
         self._settled: dict[str, Record] = {}
@@ -65,30 +69,43 @@ class MemoryBroker:
         self._orders = itertools.count(1)
         self._event_numbers = itertools.count(1)
 
+    def restart(self) -> None:
+        """Redis was restarted, and nothing was lost: the same records, in a run on which no epoch is open."""
+        self.reservations.credit.restart()
+
     def tier(self, name: str) -> TierQueue:
         return self._tiers[name]
 
     # What submitters ask for.
 
-    def admit(self, admission: Admission) -> Admitted | Refused:
+    def admit(self, admission: Admission) -> Admitted | Refused | Repeated:
         now_ms = self._clock.now_ms()
-        job = admission.job
-        needed_nano = _cost(
-            Usage(prompt_tokens=job.prompt_tokens, completion_tokens=admission.output_reserved), admission.price
-        )
-        refused = self._refused(admission, needed_nano, now_ms)
+        job, credit = admission.job, self.reservations.credit
+        refused = self._stale(admission)
+        if refused is not None:
+            return refused
+        repeated = self._claims.repeated(admission.claim, now_ms)
+        if repeated is not None:
+            return self._pay_for_kept(repeated, admission, now_ms) or repeated
+        price = price_at(admission.prices, now_ms)
+        refused = self._epoch_refused() or self._outdated(admission, price, now_ms) or self._queue_refused(admission)
+        if refused is not None or price is None:
+            assert refused is not None, "without a price it is outdated"
+            return refused
+        record = new_record(admission, price, now_ms, next(self._orders), credit.number)
+        refused = self.reservations.refusal(admission, record.reserved, now_ms)
         if refused is not None:
             return refused
         tier = self._tiers[job.tier]
         wait_ms = tier.wait_ms()
-        record = new_record(admission, needed_nano, now_ms, next(self._orders))
         self._open[job.request_id] = record
-        if needed_nano:
-            self._credit_nano[job.organisation] -= needed_nano
-        states = self._limits.reserve(admission.rules, record.tokens_reserved, now_ms)
+        self._claims.make(admission, now_ms)
+        states = self.reservations.open(record, now_ms)
         tier.set_weight(job.organisation, admission.weight)
         tier.push(record)
-        return Admitted(job.request_id, now_ms, needed_nano, wait_ms, states)
+        needed_nano = record.reserved.nano
+        left_nano = credit.free(job.organisation) if needed_nano else -1
+        return Admitted(job.request_id, now_ms, needed_nano, wait_ms, states, price.version, left_nano)
 
     def retry(self, request_id: str, attempt: int) -> Standing:
         record = self._find(request_id)
@@ -153,15 +170,25 @@ class MemoryBroker:
         for tier in self._tiers.values():
             if finish.worker_id in tier.workers:
                 tier.workers[finish.worker_id].told.discard(end.request_id)
-        record = self._find(end.request_id)
-        held = record is not None and record.state is RequestState.RUNNING and record.worker_id == finish.worker_id
-        if record is None or not held or record.attempt != end.attempt:
+        record = self._held_by(end.request_id, end.attempt, finish.worker_id)
+        if record is None:
             return Settlement(accepted=False, end=end)
         self._tiers[record.job.tier].measure(record, end.usage, self._clock.now_ms())
         outcome, billed = who_pays(record, finish.outcome, end.usage)
-        settled = replace(end, usage=billed, cost_nano=_cost(billed, record.price))
+        settled = replace(end, usage=billed, cost_nano=usage_cost_nano(billed, record.price))
+        if outcome is Outcome.GATEWAY_LOST:
+            self._keep_unpaid(record, finish)
         self._settle(record, outcome, settled, end.usage.completion_tokens, finish.first_token_ms)
-        return Settlement(accepted=True, end=settled)
+        return Settlement(accepted=True, end=replace(settled, answers=()))
+
+    def extend(self, extension: Extension) -> Extended:
+        record = self._held_by(extension.request_id, extension.attempt, extension.worker_id)
+        if record is None:
+            return Extended(accepted=False, covered_tokens=0)
+        refused_by = ""
+        if extension.output_tokens > record.output_covered:
+            refused_by = self.reservations.extend(record, extension.output_tokens, self._clock.now_ms())
+        return Extended(True, record.output_covered, refused_by)
 
     def leave(self, slot: WorkerSlot) -> None:
         tier = self._tiers[slot.tier]
@@ -188,11 +215,6 @@ class MemoryBroker:
                 self._settle_over_worker(record, Outcome.TIMEOUT, TOO_LATE)
         return lost
 
-    def seed_credit(self, organisation: str, amount_nano: int) -> None:
-        if organisation not in self._seeded:
-            self._seeded.add(organisation)
-            self._credit_nano[organisation] = amount_nano
-
     def set_generation(self, organisation: str, generation: int) -> None:
         self._generations[organisation] = max(generation, self._generations.get(organisation, generation))
 
@@ -209,27 +231,32 @@ class MemoryBroker:
 
     # Steps that several of the above share.
 
-    def _refused(self, admission: Admission, needed_nano: int, now_ms: int) -> Refused | None:
-        """The first check that fails, in the order of docs/queue.md; changes nothing."""
-        job = admission.job
-        generation = self._generations.get(job.organisation)
+    # Checks of admission in the order of docs/queue.md; they change nothing.
+
+    def _stale(self, admission: Admission) -> Refused | None:
+        generation = self._generations.get(admission.job.organisation)
         if generation is not None and generation > admission.generation:
             return Refused(RefusedBy.STALE, Refusal("generation", "organisation", generation, 0, 0))
-        if len(self.usage) > USAGE_BACKLOG_MAX:
-            return Refused(RefusedBy.BACKLOG, Refusal("usage_backlog", "cell", USAGE_BACKLOG_MAX, 0, RETRY_MS_MIN))
-        refused = self._queue_refused(admission)
-        if refused is not None:
-            return refused
-        tokens = job.prompt_tokens + admission.output_reserved
-        broken = self._limits.refusal(admission.rules, tokens, now_ms)
-        if broken is not None:
-            return Refused(RefusedBy.RULE, broken)
-        available = self._credit_nano.get(job.organisation, 0)
-        if needed_nano > 0 and available < needed_nano:
-            return Refused(RefusedBy.CREDIT, Refusal("credit", "organisation", needed_nano, available, None))
         return None
 
+    def _epoch_refused(self) -> Refused | None:
+        credit = self.reservations.credit
+        if credit.is_open:
+            return None
+        return Refused(RefusedBy.EPOCH, Refusal("epoch", "cell", credit.number, 0, RETRY_MS_MIN))
+
+    def _outdated(self, admission: Admission, price: Price | None, now_ms: int) -> Refused | None:
+        """Neither a price nor a calendar window may end before the principal that carries it is loaded anew."""
+        if price is None:
+            return Refused(RefusedBy.STALE, Refusal("price", "tier", 0, 0, 0))
+        rule = self.reservations.limits.outdated(admission.rules, now_ms)
+        if rule is None:
+            return None
+        return Refused(RefusedBy.STALE, Refusal(rule.kind.value, rule.scope, rule.limit, 0, 0, rule.tier), rule=rule)
+
     def _queue_refused(self, admission: Admission) -> Refused | None:
+        if len(self.usage) > USAGE_BACKLOG_MAX:
+            return Refused(RefusedBy.BACKLOG, Refusal("usage_backlog", "cell", USAGE_BACKLOG_MAX, 0, RETRY_MS_MIN))
         tier = self._tiers[admission.job.tier]
         wait_ms = tier.wait_ms()
         retry_ms = max(RETRY_MS_MIN, wait_ms)
@@ -240,6 +267,36 @@ class MemoryBroker:
                 RefusedBy.QUEUE_SLOW, Refusal("queue_wait_ms", "tier", admission.queue_wait_ms_max, 0, retry_ms)
             )
         return None
+
+    def _keep_unpaid(self, record: Record, finish: Finish) -> None:
+        """The answer outlived its gateway: whoever fetches it with its Idempotency-Key pays for it."""
+        end = finish.end
+        if record.claim is None or record.completion_tokens_max is not None or not (end.answers or end.vectors):
+            return
+        _, billed = who_pays(record, Outcome.FINISHED, end.usage)
+        due = replace(end, usage=billed, cost_nano=usage_cost_nano(billed, record.price))
+        event = usage_event(record, Outcome.FINISHED, due, end.usage.completion_tokens, finish.first_token_ms, 0)
+        self._claims.unpaid[record.request_id] = replace(event, request_id=f"{record.request_id}{FETCHED}")
+
+    def _pay_for_kept(self, repeated: Repeated, admission: Admission, now_ms: int) -> Refused | None:
+        """None if there is nothing to pay, or it is paid now."""
+        record = self._find(repeated.request_id)
+        event = self._claims.unpaid.get(repeated.request_id)
+        if event is None or record is None or record.end is None or not repeated.same_body:
+            return None
+        used = Amount(event.prompt_tokens + event.completion_tokens, event.cost_nano)
+        refused = self._epoch_refused() or self.reservations.charge(admission, used, now_ms)
+        if refused is not None:
+            return refused
+        usage = Usage(event.prompt_tokens, event.completion_tokens, event.cached_tokens)
+        record.end = replace(record.end, usage=usage, cost_nano=event.cost_nano)
+        del self._claims.unpaid[repeated.request_id]
+        self._append_usage(replace(event, settled_ms=now_ms, epoch=self.reservations.credit.number))
+        return None
+
+    def _append_usage(self, event: UsageEvent) -> None:
+        self.usage[str(next(self._event_numbers))] = event
+        self.usage_bell.ring()
 
     def _settle_over_worker(self, record: Record, outcome: Outcome, error: str) -> None:
         """Whatever a worker still says is refused, and one that holds it is told to abort."""
@@ -260,13 +317,14 @@ class MemoryBroker:
             tier.remove(record)
         elif record.state is RequestState.RUNNING:
             tier.stop(record)
-        if record.cost_reserved_nano or end.cost_nano:
-            self._credit_nano[record.job.organisation] += record.cost_reserved_nano - end.cost_nano
-        billed_tokens = end.usage.prompt_tokens + end.usage.completion_tokens
-        self._limits.settle(record.rules, record.tokens_reserved, billed_tokens, now_ms)
-        event = _usage_event(record, outcome, end, decoded_tokens, first_token_ms, now_ms)
-        self.usage[str(next(self._event_numbers))] = event
-        self.usage_bell.ring()
+        self.reservations.close(record, end.usage, end.cost_nano, now_ms)
+        self._append_usage(usage_event(record, outcome, end, decoded_tokens, first_token_ms, now_ms))
+        if (
+            record.claim is not None
+            and outcome is not Outcome.FINISHED
+            and record.request_id not in self._claims.unpaid
+        ):
+            self._claims.free(record.claim)
         record.state, record.end, record.settled_ms = RequestState.SETTLED, end, now_ms
         record.drop_body()
         del self._open[record.request_id]
@@ -294,9 +352,18 @@ class MemoryBroker:
             worker.nudged = True
             tier.bell.ring()
 
+    def _held_by(self, request_id: str, attempt: int, worker_id: str) -> Record | None:
+        """The record, if it runs there with this attempt."""
+        record = self._find(request_id)
+        if record is None or record.state is not RequestState.RUNNING or record.attempt != attempt:
+            return None
+        return record if record.worker_id == worker_id else None
+
     def _find(self, request_id: str) -> Record | None:
         while self._settled_order and self._clock.now_ms() - self._settled_order[0].settled_ms >= RECORD_KEPT_MS:
-            del self._settled[self._settled_order.popleft().request_id]
+            forgotten = self._settled_order.popleft().request_id
+            del self._settled[forgotten]
+            self._claims.unpaid.pop(forgotten, None)
         return self._open.get(request_id) or self._settled.get(request_id)
 
     def _standing(self, record: Record | None) -> Standing:
@@ -308,43 +375,5 @@ class MemoryBroker:
         return Standing(record.state, record.attempt, None, tier.position(record), tier.wait_ms())
 
 
-def _cost(usage: Usage, price: Price) -> int:
-    return cost_nano(
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        usage.completion_tokens,
-        input_nano=price.input_nano,
-        cached_nano=price.cached_nano,
-        output_nano=price.output_nano,
-    )
-
-
 def _tier_stats(tier: TierQueue, now_ms: int) -> TierStats:
     return TierStats(tier.queued, tier.running, len(tier.workers), tier.oldest_wait_ms(now_ms))
-
-
-def _usage_event(
-    record: Record, outcome: Outcome, end: End, decoded_tokens: int, first_token_ms: int, now_ms: int
-) -> UsageEvent:
-    job = record.job
-    return UsageEvent(
-        request_id=job.request_id,
-        organisation=job.organisation,
-        workspace=job.workspace,
-        key_id=record.key_id,
-        tier=job.tier,
-        kind=job.kind,
-        outcome=outcome.value,
-        attempt=end.attempt,
-        streamed=job.streamed,
-        prompt_tokens=end.usage.prompt_tokens,
-        completion_tokens=end.usage.completion_tokens,
-        cached_tokens=end.usage.cached_tokens,
-        decoded_tokens=decoded_tokens,
-        cost_nano=end.cost_nano,
-        price_version=record.price.version,
-        admitted_ms=record.admitted_ms,
-        taken_ms=record.taken_ms,
-        first_token_ms=first_token_ms,
-        settled_ms=now_ms,
-    )

@@ -1,192 +1,185 @@
-"""The three kinds of limits: what is left, when it fits again, reserving and giving back."""
+"""Rules over their counters: the first that refuses, reserving, extending, settling, and how each stands."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
 from core.errors import Refusal
-from core.queue.rules import Rule, RuleKind, RuleState
+from core.queue.base import Refused, RefusedBy
+from core.queue.memory.counters import (
+    OPEN_RETRY_MS,
+    Amount,
+    Calendar,
+    RequestWindow,
+    TokenBucket,
+    units,
+    window_at,
+)
+from core.queue.rules import CALENDAR, Rule, RuleKind, RuleState, Window
 
-MINUTE_MS = 60_000
-SUB_WINDOW_MS = 5_000
-SUB_WINDOWS = MINUTE_MS // SUB_WINDOW_MS
-OPEN_RETRY_MS = 1_000
-
-
-class Counter(Protocol):
-    def fits(self, limit: int, tokens: int, now_ms: int, /) -> bool: ...
-
-    def reserve(self, limit: int, tokens: int, now_ms: int, /) -> None: ...
-
-    def settle(self, limit: int, reserved_tokens: int, used_tokens: int, now_ms: int, /) -> None: ...
-
-    def remaining(self, limit: int, now_ms: int, /) -> int: ...
-
-    def retry_after_ms(self, limit: int, tokens: int, now_ms: int, /) -> int | None:
-        """Asked when it does not fit; None: no time cures it."""
-
-    def reset_ms(self, limit: int, now_ms: int, /) -> int: ...
-
-
-class RequestWindow:
-    """Requests of the last minute: twelve whole sub-windows and, in proportion, the part of a thirteenth."""
-
-    def __init__(self) -> None:
-        self._counts: defaultdict[int, int] = defaultdict(int)
-
-    def fits(self, limit: int, _tokens: int, now_ms: int) -> bool:
-        return self._used(now_ms) + 1 <= limit
-
-    def reserve(self, _limit: int, _tokens: int, now_ms: int) -> None:
-        current = now_ms // SUB_WINDOW_MS
-        self._counts[current] += 1
-        for index in [index for index in self._counts if index < current - SUB_WINDOWS]:
-            del self._counts[index]
-
-    def settle(self, _limit: int, _reserved_tokens: int, _used_tokens: int, _now_ms: int) -> None:
-        """A request that was admitted counts, whatever became of it."""
-
-    def remaining(self, limit: int, now_ms: int) -> int:
-        return max(0, limit - self._used(now_ms))
-
-    def retry_after_ms(self, limit: int, _tokens: int, now_ms: int) -> int | None:
-        """The first moment at which enough of the oldest requests have left."""
-        if limit < 1:
-            return None
-        current = now_ms // SUB_WINDOW_MS
-        younger = sum(count for index, count in self._counts.items() if index >= current - SUB_WINDOWS)
-        for leaving in range(current - SUB_WINDOWS, current + 1):
-            count = self._counts.get(leaving, 0)
-            younger -= count
-            if younger < limit and count > 0:
-                kept_ms = min(SUB_WINDOW_MS, (limit - 1 - younger) * SUB_WINDOW_MS // count)
-                moment_ms = (leaving + SUB_WINDOWS) * SUB_WINDOW_MS + SUB_WINDOW_MS - kept_ms
-                return max(1, moment_ms - now_ms)
-        return 1
-
-    def reset_ms(self, _limit: int, now_ms: int) -> int:
-        newest = max((index for index, count in self._counts.items() if count), default=None)
-        return 0 if newest is None else max(0, (newest + SUB_WINDOWS + 1) * SUB_WINDOW_MS - now_ms)
-
-    def _used(self, now_ms: int) -> int:
-        """Rounded up, so that the limit is never passed."""
-        current, elapsed_ms = divmod(now_ms, SUB_WINDOW_MS)
-        whole = sum(count for index, count in self._counts.items() if index > current - SUB_WINDOWS)
-        oldest = self._counts.get(current - SUB_WINDOWS, 0)
-        return whole - (-oldest * (SUB_WINDOW_MS - elapsed_ms) // SUB_WINDOW_MS)
-
-
-class TokenBucket:
-    """Starts full, refills by limit / 60 000 a millisecond, may go below zero. It counts 60 000ths of a token."""
-
-    def __init__(self) -> None:
-        self._level: int | None = None
-        self._filled_ms = 0
-
-    def fits(self, limit: int, tokens: int, now_ms: int) -> bool:
-        return self._refill(limit, now_ms) >= min(tokens, limit) * MINUTE_MS
-
-    def reserve(self, limit: int, tokens: int, now_ms: int) -> None:
-        self._set(self._refill(limit, now_ms) - tokens * MINUTE_MS, now_ms)
-
-    def settle(self, limit: int, reserved_tokens: int, used_tokens: int, now_ms: int) -> None:
-        level = self._refill(limit, now_ms) + (reserved_tokens - used_tokens) * MINUTE_MS
-        self._set(min(level, limit * MINUTE_MS), now_ms)
-
-    def remaining(self, limit: int, now_ms: int) -> int:
-        return max(0, self._refill(limit, now_ms) // MINUTE_MS)
-
-    def retry_after_ms(self, limit: int, tokens: int, now_ms: int) -> int | None:
-        return self._time_to_ms(min(tokens, limit), limit, now_ms)
-
-    def reset_ms(self, limit: int, now_ms: int) -> int:
-        return self._time_to_ms(limit, limit, now_ms) or 0
-
-    def _time_to_ms(self, tokens: int, limit: int, now_ms: int) -> int | None:
-        if limit < 1:
-            return None
-        return max(0, -((self._refill(limit, now_ms) - tokens * MINUTE_MS) // limit))
-
-    def _refill(self, limit: int, now_ms: int) -> int:
-        if self._level is None:
-            return limit * MINUTE_MS
-        return min(limit * MINUTE_MS, self._level + max(0, now_ms - self._filled_ms) * limit)
-
-    def _set(self, level: int, now_ms: int) -> None:
-        self._level = level
-        self._filled_ms = now_ms
-
-
-class OpenCount:
-    """Records that are not settled."""
-
-    def __init__(self) -> None:
-        self._open = 0
-
-    def fits(self, limit: int, _tokens: int, _now_ms: int) -> bool:
-        return self._open < limit
-
-    def reserve(self, _limit: int, _tokens: int, _now_ms: int) -> None:
-        self._open += 1
-
-    def settle(self, _limit: int, _reserved_tokens: int, _used_tokens: int, _now_ms: int) -> None:
-        self._open -= 1
-
-    def remaining(self, limit: int, _now_ms: int) -> int:
-        return max(0, limit - self._open)
-
-    def retry_after_ms(self, _limit: int, _tokens: int, _now_ms: int) -> int | None:
-        return OPEN_RETRY_MS
-
-    def reset_ms(self, _limit: int, _now_ms: int) -> int:
-        return 0  # nobody knows
-
-
-def _new_counter(kind: RuleKind) -> Counter:
-    match kind:
-        case RuleKind.REQUESTS_PER_MINUTE:
-            return RequestWindow()
-        case RuleKind.TOKENS_PER_MINUTE:
-            return TokenBucket()
-        case RuleKind.CONCURRENCY:
-            return OpenCount()
+SPAN_MS = {RuleKind.REQUESTS_PER_SECOND: 1_000, RuleKind.REQUESTS_PER_MINUTE: 60_000}
 
 
 class Limits:
-    """Every counter that a rule has named so far."""
+    """Every counter that a rule has named so far, by kind and counter."""
 
     def __init__(self) -> None:
-        self._counters: dict[tuple[RuleKind, str, str], Counter] = {}
+        self._windows: dict[tuple[RuleKind, str], RequestWindow] = {}
+        self._buckets: defaultdict[str, TokenBucket] = defaultdict(TokenBucket)
+        self._open: defaultdict[str, int] = defaultdict(int)
+        self._calendars: defaultdict[tuple[RuleKind, str], Calendar] = defaultdict(Calendar)
 
-    def refusal(self, rules: Sequence[Rule], tokens: int, now_ms: int) -> Refusal | None:
-        """The first rule that `tokens` more do not fit into; nothing changes."""
+    def outdated(self, rules: Sequence[Rule], now_ms: int) -> Rule | None:
+        """A calendar rule whose windows do not hold this moment: its principal is old."""
+        return next((rule for rule in rules if rule.kind in CALENDAR and window_at(rule, now_ms) is None), None)
+
+    def refusal(self, rules: Sequence[Rule], wanted: Amount, now_ms: int) -> Refused | None:
+        """The first rule that `wanted` does not fit into, or that is not counted yet; nothing changes."""
         for rule in rules:
-            counter = self._counter(rule)
-            if not counter.fits(rule.limit, tokens, now_ms):
-                return Refusal(
-                    rule=rule.kind.value,
-                    scope=rule.scope,
-                    limit=rule.limit,
-                    remaining=counter.remaining(rule.limit, now_ms),
-                    retry_after_ms=counter.retry_after_ms(rule.limit, tokens, now_ms),
-                )
+            uncounted = rule.kind in CALENDAR and self._used(rule, now_ms) is None
+            if not uncounted and (not rule.hard or self._fits(rule, wanted, now_ms)):
+                continue
+            refusal = Refusal(
+                rule=rule.kind.value,
+                scope=rule.scope,
+                limit=rule.limit,
+                remaining=0 if uncounted else max(0, self._left(rule, now_ms)),
+                retry_after_ms=0 if uncounted else self._retry_after_ms(rule, wanted, now_ms),
+                tier=rule.tier,
+            )
+            return Refused(RefusedBy.UNSEEDED if uncounted else RefusedBy.RULE, refusal, rule=rule)
         return None
 
-    def reserve(self, rules: Sequence[Rule], tokens: int, now_ms: int) -> tuple[RuleState, ...]:
-        states = []
-        for rule in rules:
-            counter = self._counter(rule)
-            counter.reserve(rule.limit, tokens, now_ms)
-            remaining, reset_ms = counter.remaining(rule.limit, now_ms), counter.reset_ms(rule.limit, now_ms)
-            states.append(RuleState(rule, remaining, reset_ms))
-        return tuple(states)
+    def reserve(self, rules: Sequence[Rule], wanted: Amount, now_ms: int) -> tuple[RuleState, ...]:
+        for rule in _counted_once(rules):
+            match rule.kind:
+                case RuleKind.REQUESTS_PER_SECOND | RuleKind.REQUESTS_PER_MINUTE:
+                    self._window(rule).add(now_ms)
+                case RuleKind.CONCURRENCY:
+                    self._open[rule.counter] += 1
+                case _:
+                    self._move(rule, wanted, now_ms, now_ms)
+        return self.states(rules, now_ms)
 
-    def settle(self, rules: Sequence[Rule], reserved_tokens: int, used_tokens: int, now_ms: int) -> None:
+    def room(self, rules: Sequence[Rule], admitted_ms: int) -> Iterator[tuple[Rule, int]]:
+        """What each hard calendar rule still lets a request have that was admitted then."""
         for rule in rules:
-            self._counter(rule).settle(rule.limit, reserved_tokens, used_tokens, now_ms)
+            if rule.kind in CALENDAR and rule.hard and (used := self._used(rule, admitted_ms)) is not None:
+                yield rule, rule.limit - used
 
-    def _counter(self, rule: Rule) -> Counter:
-        key = (rule.kind, rule.scope, rule.scope_id)
-        if key not in self._counters:
-            self._counters[key] = _new_counter(rule.kind)
-        return self._counters[key]
+    def extend(self, rules: Sequence[Rule], more: Amount, admitted_ms: int, now_ms: int, *, same_epoch: bool) -> None:
+        """More of the same request. Calendar rules count it where it was admitted, later epochs at its end."""
+        for rule in _counted_once(rules):
+            if same_epoch or rule.kind not in CALENDAR:
+                self._move(rule, more, admitted_ms, now_ms)
+
+    def charge(self, rules: Sequence[Rule], used: Amount, now_ms: int) -> None:
+        """Something is paid that was not reserved: calendars alone count it."""
+        for rule in _counted_once(rules):
+            if rule.kind in CALENDAR:
+                self._move(rule, used, now_ms, now_ms)
+
+    def settle(
+        self,
+        rules: Sequence[Rule],
+        reserved: Amount,
+        used: Amount,
+        admitted_ms: int,
+        now_ms: int,
+        *,
+        same_epoch: bool,
+    ) -> None:
+        """A request is no longer open. A calendar that began after it never knew what it had reserved."""
+        for rule in _counted_once(rules):
+            if rule.kind is RuleKind.CONCURRENCY:
+                self._open[rule.counter] -= 1
+            elif rule.kind in CALENDAR and not same_epoch:
+                self._move(rule, used, admitted_ms, now_ms)
+            else:
+                self._move(rule, used - reserved, admitted_ms, now_ms)
+
+    def seed(self, rule: Rule, window: Window, used: int) -> None:
+        self._calendar(rule).used.setdefault(window.id, used)
+
+    def forget_calendars(self) -> None:
+        self._calendars.clear()
+
+    def states(self, rules: Sequence[Rule], now_ms: int) -> tuple[RuleState, ...]:
+        return tuple(RuleState(rule, self._remaining(rule, now_ms), self._reset_ms(rule, now_ms)) for rule in rules)
+
+    def _move(self, rule: Rule, amount: Amount, admitted_ms: int, now_ms: int) -> None:
+        if rule.kind is RuleKind.TOKENS_PER_MINUTE:
+            self._buckets[rule.counter].take(rule.limit, amount.tokens, now_ms)
+        elif rule.kind in CALENDAR:
+            used, window = self._calendar(rule).used, window_at(rule, admitted_ms)
+            if window is not None and window.id in used:
+                used[window.id] += units(rule, amount)
+
+    def _fits(self, rule: Rule, wanted: Amount, now_ms: int) -> bool:
+        if rule.kind is RuleKind.TOKENS_PER_MINUTE:
+            return self._buckets[rule.counter].fits(rule.limit, wanted.tokens, now_ms)
+        if rule.kind not in CALENDAR:
+            return self._left(rule, now_ms) >= 1
+        needed = units(rule, wanted)
+        return needed == 0 or needed <= self._left(rule, now_ms)  # what costs nothing passes any cap
+
+    def _remaining(self, rule: Rule, now_ms: int) -> int:
+        """Below zero only where a rule lets it go so far."""
+        left = self._left(rule, now_ms)
+        return left if not rule.hard or rule.kind is RuleKind.TOKENS_PER_MINUTE else max(0, left)
+
+    def _left(self, rule: Rule, now_ms: int) -> int:
+        match rule.kind:
+            case RuleKind.TOKENS_PER_MINUTE:
+                return self._buckets[rule.counter].level(rule.limit, now_ms)
+            case RuleKind.CONCURRENCY:
+                return rule.limit - self._open[rule.counter]
+            case RuleKind.REQUESTS_PER_SECOND | RuleKind.REQUESTS_PER_MINUTE:
+                return rule.limit - self._window(rule).used(now_ms)
+            case _:
+                return rule.limit - (self._used(rule, now_ms) or 0)
+
+    def _retry_after_ms(self, rule: Rule, wanted: Amount, now_ms: int) -> int | None:
+        match rule.kind:
+            case RuleKind.TOKENS_PER_MINUTE:
+                return self._buckets[rule.counter].time_to_ms(wanted.tokens, rule.limit, now_ms)
+            case RuleKind.CONCURRENCY:
+                return OPEN_RETRY_MS
+            case RuleKind.REQUESTS_PER_SECOND | RuleKind.REQUESTS_PER_MINUTE:
+                return self._window(rule).retry_after_ms(rule.limit, now_ms)
+            case RuleKind.TOKENS_PER_MONTH:
+                return self._reset_ms(rule, now_ms)
+            case _:
+                return None  # a cap is raised by people
+
+    def _reset_ms(self, rule: Rule, now_ms: int) -> int:
+        match rule.kind:
+            case RuleKind.TOKENS_PER_MINUTE:
+                return self._buckets[rule.counter].time_to_ms(rule.limit, rule.limit, now_ms) or 0
+            case RuleKind.CONCURRENCY:
+                return 0  # nobody knows
+            case RuleKind.REQUESTS_PER_SECOND | RuleKind.REQUESTS_PER_MINUTE:
+                return self._window(rule).reset_ms(now_ms)
+            case _:
+                window = window_at(rule, now_ms)
+                return 0 if window is None else window.end_ms - now_ms
+
+    def _used(self, rule: Rule, at_ms: int) -> int | None:
+        window = window_at(rule, at_ms)
+        return None if window is None else self._calendar(rule).used.get(window.id)
+
+    def _calendar(self, rule: Rule) -> Calendar:
+        return self._calendars[rule.kind, rule.counter]
+
+    def _window(self, rule: Rule) -> RequestWindow:
+        key = (rule.kind, rule.counter)
+        if key not in self._windows:
+            self._windows[key] = RequestWindow(SPAN_MS[rule.kind])
+        return self._windows[key]
+
+
+def _counted_once(rules: Sequence[Rule]) -> list[Rule]:
+    """A soft and a hard rule may share a counter; the first of them counts."""
+    first: dict[tuple[RuleKind, str], Rule] = {}
+    for rule in rules:
+        first.setdefault((rule.kind, rule.counter), rule)
+    return list(first.values())

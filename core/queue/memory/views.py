@@ -8,11 +8,14 @@ from core.meter.usage import UsageEvent
 from core.queue.base import (
     Admission,
     Admitted,
+    Extended,
+    Extension,
     Finish,
     Outcome,
     QueueStats,
     Refused,
     Renewal,
+    Repeated,
     Settlement,
     Standing,
     WorkerSlot,
@@ -30,7 +33,7 @@ class MemorySubmitterQueue:
         """Create the reply stream; before anything else."""
         self._broker.replies.keep(self._submitter)
 
-    async def admit(self, admission: Admission) -> Admitted | Refused:
+    async def admit(self, admission: Admission) -> Admitted | Refused | Repeated:
         return self._broker.admit(admission)
 
     async def receive(self, wait_s: float) -> list[Event]:
@@ -80,6 +83,9 @@ class MemoryWorkerQueue:
     async def finish(self, finishes: Sequence[Finish]) -> list[Settlement]:
         return [self._broker.finish(finish) for finish in finishes]
 
+    async def extend(self, extensions: Sequence[Extension]) -> list[Extended]:
+        return [self._broker.extend(extension) for extension in extensions]
+
     async def leave(self, slot: WorkerSlot) -> None:
         self._broker.leave(slot)
 
@@ -90,9 +96,6 @@ class MemoryQueueKeeper:
 
     async def reap(self) -> int:
         return self._broker.reap()
-
-    async def seed_credit(self, organisation: str, amount_nano: int) -> None:
-        self._broker.seed_credit(organisation, amount_nano)
 
     async def set_generation(self, organisation: str, generation: int) -> None:
         self._broker.set_generation(organisation, generation)

@@ -111,7 +111,7 @@ class Player:
 
     async def start(self) -> None:
         for name, amount_nano in SEEDED_NANO.items():
-            await self.world.keeper.seed_credit(name, amount_nano)
+            await self.world.fund(name, amount_nano)
         await self.world.keeper.reap()
 
     async def play(self, operation: Operation) -> Any:
@@ -233,7 +233,7 @@ class Player:
         """Everything that a refused operation must leave as it was."""
         stats = await self.world.keeper.stats(list(SETTINGS.tiers))
         credit = {name: await self.world.credit(name) for name in SEEDED_NANO}
-        return stats, credit, await self.world.open_in_scope(OPEN_RULE, "c")
+        return stats, credit, await self.world.open_in_scope(OPEN_RULE)
 
     def _any_job(self, index: int) -> str:
         return self.jobs[index % len(self.jobs)].request_id if self.jobs else NOBODY

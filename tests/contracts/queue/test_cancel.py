@@ -45,7 +45,7 @@ async def test_what_is_lost_is_settled_at_once_and_free(world: World):
     assert await world.credit() == RICH_NANO
 
 
-@pytest.mark.parametrize(("counted", "bound", "billed"), [(50, 20, 20), (50, 50, 50), (8, 20, 8), (50, 0, 0)])
+@pytest.mark.parametrize(("counted", "bound", "billed"), [(9, 4, 4), (9, 9, 9), (4, 9, 4), (9, 0, 0)])
 async def test_a_running_request_bills_its_prompt_and_at_most_the_bound(
     world: World, counted: int, bound: int, billed: int
 ):
@@ -101,7 +101,7 @@ async def test_the_renewal_lists_it_until_it_is_finished(world: World):
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMEOUT])
 async def test_to_give_up_on_a_running_request_settles_it_at_once(world: World, outcome: Outcome):
-    await world.keeper.seed_credit("acme", RICH_NANO)
+    await world.fund()
     await world.try_admit(world.job(), rules=(OPEN,))
     (job,) = await world.take(W1)
     standing = await world.gateway.cancel(job.request_id, 5, outcome)

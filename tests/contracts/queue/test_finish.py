@@ -70,7 +70,7 @@ async def test_a_chat_with_nothing_generated_is_free(world: World, kind: str, bi
 
 
 async def test_the_usage_event_says_everything(world: World):
-    await world.keeper.seed_credit("acme", RICH_NANO)
+    await world.fund()
     start_ms = world.clock.now_ms()
     admitted = await world.try_admit(world.job(streamed=True), rules=(OPEN,))
     assert isinstance(admitted, Admitted)

@@ -252,7 +252,7 @@ async def test_poison_ends_as_a_dead_letter_and_costs_nothing(world: World):
 async def test_what_is_past_its_deadline_is_settled_in_any_state(world: World):
     deadline_ms = world.clock.now_ms() + 20_000
     rule = Rule(RuleKind.CONCURRENCY, "organisation", "acme", 100)
-    await world.keeper.seed_credit("acme", RICH_NANO)
+    await world.fund()
     jobs = [world.job(deadline_ms=deadline_ms) for _ in range(3)]
     for job in jobs:
         await world.try_admit(job, rules=(rule,))

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from redis.asyncio import Redis
 
 from core.clock import ManualClock
+from core.meter.cell import GUARD
+from core.meter.credit import CounterStore, CreditStore
+from core.meter.credit_redis import RedisCounterStore, RedisCreditStore
 from core.meter.keys import cell_key
 from core.meter.usage import UsageEvent, UsageSource
 from core.meter.usage_redis import RedisUsageSource
@@ -20,7 +23,7 @@ from core.queue.base import (
     QueueKeeper,
     QueueSettings,
     Refused,
-    RefusedBy,
+    Repeated,
     Settlement,
     SubmitterQueue,
     TierBounds,
@@ -29,6 +32,8 @@ from core.queue.base import (
 )
 from core.queue.memory import (
     MemoryBroker,
+    MemoryCounterStore,
+    MemoryCreditStore,
     MemoryQueueKeeper,
     MemorySubmitterQueue,
     MemoryUsageSource,
@@ -45,8 +50,7 @@ NANO_PER_TOKEN = Price(version="p1", input_nano=1_000, cached_nano=100, output_n
 FILLER = UsageEvent("", "", "", "", "", "", "", 1, False, 0, 0, 0, 0, 0, "", 0, 0, 0, 0)
 FILL = "for _ = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'u', '') end"
 NO_TIME = 10**9  # ms: a caller who would wait for ever
-UNPAYABLE = {"price": Price("probe", 10**6, 10**6, 10**6), "output_reserved": 0}
-UNPAYABLE_TOKENS = 2**52 // 1_000 + 1  # a little above the largest credit there can be
+COUNTED_MAX = 1_000
 FAR = 800_000  # ms until a job's deadline
 SETTINGS = QueueSettings(
     cell="c0",
@@ -61,7 +65,8 @@ SETTINGS = QueueSettings(
 
 @dataclass
 class World:
-    """`gateway` is the submitter g1, its stream open. `forget(ms)` lets that much time pass also for what the
+    """`gateway` is the submitter g1, its stream open; epoch 1 is open, without credit. `restart` makes a new run of
+    Redis that has lost nothing, on which no epoch is open. `forget(ms)` lets that much time pass also for what the
     implementation keeps by its own clock (Redis: key expiry). `fill_usage(n)` adds n events that nobody will read.
     """
 
@@ -69,6 +74,9 @@ class World:
     gateway: SubmitterQueue
     workers: WorkerQueue
     keeper: QueueKeeper
+    funds: CreditStore
+    counters: CounterStore
+    restart: Callable[[], Awaitable[None]]
     usage: UsageSource
     new_usage_source: Callable[[], UsageSource]
     new_submitter: Callable[[str], Awaitable[SubmitterQueue]]
@@ -104,7 +112,7 @@ class World:
             job=job,
             key_id="key1",
             generation=1,
-            price=NANO_PER_TOKEN,
+            prices=(NANO_PER_TOKEN,),
             rules=(),
             output_reserved=10,
             weight=1,
@@ -112,15 +120,28 @@ class World:
         )
         return replace(plain, **changes)
 
-    async def try_admit(self, job: Job, **changes: object) -> Admitted | Refused:
+    async def try_admit(self, job: Job, **changes: object) -> Admitted | Refused | Repeated:
         return await self.gateway.admit(self.admission(job, **changes))
+
+    async def fund(self, organisation: str = "acme", amount_nano: int = RICH_NANO) -> None:
+        """Its first credit in epoch 1; any later amount is the same gift again."""
+        assert await self.funds.give(f"fund-{organisation}", organisation, 1, amount_nano)
+
+    async def must_admit(self, job: Job, **changes: object) -> Admitted:
+        answer = await self.try_admit(job, **changes)
+        assert isinstance(answer, Admitted), answer
+        return answer
+
+    async def must_refuse(self, job: Job, **changes: object) -> Refused:
+        answer = await self.try_admit(job, **changes)
+        assert isinstance(answer, Refused), answer
+        return answer
 
     async def admit(self, organisation: str = "acme", *, weight: int = 1, **changes: object) -> Job:
         """A job that must be admitted; its organisation gets credit if it has none."""
         job = self.job(organisation, **changes)
-        await self.keeper.seed_credit(organisation, RICH_NANO)
-        answer = await self.try_admit(job, weight=weight)
-        assert isinstance(answer, Admitted), answer
+        await self.fund(organisation)
+        await self.must_admit(job, weight=weight)
         return job
 
     async def take(self, slot: WorkerSlot, room: int = 1) -> list[Job]:
@@ -153,22 +174,14 @@ class World:
         return (await self.keeper.stats(list(SETTINGS.tiers))).reservations_open
 
     async def credit(self, organisation: str = "acme") -> int:
-        """What is left, told by the refusal of something that nobody can pay."""
-        answer = await self.try_admit(self.job(organisation, prompt_tokens=UNPAYABLE_TOKENS), **UNPAYABLE)
-        assert isinstance(answer, Refused), answer
-        assert answer.by is RefusedBy.CREDIT
-        return answer.refusal.remaining
+        """What is free."""
+        return (await self.funds.level(organisation)).available_nano
 
-    async def open_in_scope(self, rule: Rule, organisation: str = "acme") -> int:
-        """How many open records a concurrency rule counts: the smallest limit that would let one more pass."""
+    async def open_in_scope(self, rule: Rule) -> int:
+        """How many open records a concurrency rule counts."""
         assert rule.kind is RuleKind.CONCURRENCY
-        for limit in range(1, 1_000):
-            job = self.job(organisation, prompt_tokens=UNPAYABLE_TOKENS)
-            answer = await self.try_admit(job, rules=(replace(rule, limit=limit),), **UNPAYABLE)
-            assert isinstance(answer, Refused)
-            if answer.by is RefusedBy.CREDIT:
-                return limit - 1
-        raise AssertionError("more than a test has")
+        (state,) = await self.counters.states([replace(rule, limit=COUNTED_MAX)])
+        return COUNTED_MAX - state.remaining
 
     async def usage_events(self) -> list[UsageEvent]:
         """Everything that is new, acknowledged."""
@@ -196,11 +209,19 @@ async def memory_world() -> AsyncIterator[World]:
         start = len(broker.usage)
         broker.usage |= {f"filled-{start + number}": FILLER for number in range(count)}
 
+    async def restart() -> None:
+        broker.restart()
+
+    funds = MemoryCreditStore(broker)
+    assert await funds.open_epoch(1)
     yield World(
         clock=clock,
         gateway=await new_submitter("g1"),
         workers=MemoryWorkerQueue(broker),
         keeper=MemoryQueueKeeper(broker),
+        funds=funds,
+        counters=MemoryCounterStore(broker, clock),
+        restart=restart,
         usage=MemoryUsageSource(broker),
         new_usage_source=lambda: MemoryUsageSource(broker),
         new_submitter=new_submitter,
@@ -230,13 +251,28 @@ async def redis_world(socket: str) -> AsyncIterator[World]:
         async def fill_usage(count: int) -> None:
             await client.eval(FILL, 1, f"{cell_key(SETTINGS.cell)}:usage", count)
 
+        async def restart() -> None:
+            """As if the epoch had been opened on another server than the one that the next connection finds."""
+            key = cell_key(SETTINGS.cell)
+            await client.hset(f"{key}:epoch", mapping={"run": "another", "seen": "another"})
+            await client.eval(GUARD.source, 1, key, "", (await client.info("server"))["run_id"])
+
         workers, keeper = RedisWorkerQueue(client, SETTINGS, clock), RedisQueueKeeper(client, SETTINGS, clock)
-        stack.push_async_callback(keeper.close)
+        funds, counters = (
+            RedisCreditStore(client, SETTINGS.cell, clock),
+            RedisCounterStore(client, SETTINGS.cell, clock),
+        )
+        for each in (keeper, funds, counters):
+            stack.push_async_callback(each.close)
+        assert await funds.open_epoch(1)
         yield World(
             clock=clock,
             gateway=await new_submitter("g1"),
             workers=workers,
             keeper=keeper,
+            funds=funds,
+            counters=counters,
+            restart=restart,
             usage=RedisUsageSource(client, SETTINGS.cell, "collector-1"),
             new_usage_source=lambda: RedisUsageSource(client, SETTINGS.cell, "collector-1"),
             new_submitter=new_submitter,
