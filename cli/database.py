@@ -11,9 +11,12 @@ from core.clock import Clock
 from core.db import Database, DatabaseUnavailableError, connect_database, parse_database_url, sqlite_file
 from core.errors import PlatformError, SetupError
 from core.ids import IdSource
-from gateway.accounts.seed import DEFAULT_NAME, ensure_default
-from gateway.accounts.service import create_key, list_keys
-from gateway.accounts.settings import AccountSettings, pepper_of
+from gateway.accounts.api_keys import create_key, list_keys
+from gateway.accounts.seed import default_organisation_id, ensure_default
+from gateway.accounts.settings import AccountSettings, peppers_of
+from gateway.accounts.terms import KeyTerms
+from gateway.accounts.trail import SYSTEM
+from gateway.accounts.workspaces import default_workspace_of
 from migrations.run import migrate
 
 FIRST_KEY_NAME = "first key"
@@ -30,10 +33,19 @@ def prepare_database(settings: AccountSettings, catalog: Catalog, clock: Clock, 
 def first_key(settings: AccountSettings, clock: Clock, ids: IdSource) -> SecretStr | None:
     """A key for an installation that has none yet; None when there are keys."""
     with opened(settings) as database, database.unit_of_work() as session:
-        if list_keys(session):
+        if list_keys(session, within=None, count=1):
             return None
-        pepper = pepper_of(settings)
-        return create_key(session, DEFAULT_NAME, FIRST_KEY_NAME, pepper=pepper, clock=clock, ids=ids).key
+        made = create_key(
+            session,
+            default_workspace_of(session, default_organisation_id(session)),
+            KeyTerms(FIRST_KEY_NAME),
+            within=None,
+            actor=SYSTEM,
+            peppers=peppers_of(settings),
+            clock=clock,
+            ids=ids,
+        )
+        return made.key
 
 
 def database_name(settings: AccountSettings) -> str:

@@ -1,74 +1,76 @@
-"""`tramontane keys`: API keys of this installation, whether or not it runs."""
+"""`tramontane keys`. What the commands do lies in cli/accounts, loaded when one is called."""
 
-import asyncio
-import json
-import sys
-from dataclasses import asdict
-from datetime import UTC, datetime
+import importlib
+from typing import Annotated, Any
 
-from rich.table import Table
+import typer
 
-from cli.database import opened
-from cli.installation import Installation, find_installation, keeper_of
-from cli.terminal import tables
-from core.clock import SystemClock
-from core.ids import SystemIds
-from gateway.accounts.service import KeyRow, Revoked, create_key, list_keys, revoke_key
-from gateway.accounts.settings import pepper_of
+app = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, revoke.")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")]
+Org = Annotated[str | None, typer.Option("--org", help="Name or id of the organisation.")]
 
 
-def create(workspace: str, name: str, *, as_json: bool) -> None:
-    """The key goes to stdout, once; without --json it stands there alone, so that a script can take it."""
-    installation = find_installation()
-    clock = SystemClock()
-    with opened(installation.settings) as database, database.unit_of_work() as session:
-        pepper = pepper_of(installation.settings)
-        made = create_key(session, workspace, name, pepper=pepper, clock=clock, ids=SystemIds(clock))
-    key = made.key.get_secret_value()
-    if as_json:
-        _print_json({**asdict(made), "key": key})
-    else:
-        sys.stderr.write(f"Key {made.id} for workspace {made.workspace}, shown only this once:\n")
-        sys.stdout.write(key + "\n")
+def work() -> Any:
+    return importlib.import_module("cli.accounts.keys")
 
 
-def show(workspace: str | None, *, as_json: bool) -> None:
-    with opened(find_installation().settings) as database, database.reading() as session:
-        rows = list_keys(session, workspace)
-    if as_json:
-        _print_json({"keys": [asdict(row) for row in rows]})
-    else:
-        tables().print(_table(rows))
+@app.command()
+def create(
+    *,
+    name: Annotated[str, typer.Option(help="What the key is for.")],
+    workspace: Annotated[str | None, typer.Option(help="Name or id; default: the default workspace.")] = None,
+    org: Org = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="inference, usage:read, admin:read, admin:write, operator; repeat it. Default: the first two."
+        ),
+    ] = None,
+    tier: Annotated[list[str] | None, typer.Option(help="Only this tier; repeat it. Default: all.")] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Only from this network, such as 10.0.0.0/8; repeat it. Default: any.")
+    ] = None,
+    expires: Annotated[str | None, typer.Option(help="ISO 8601 or seconds since 1970; default: never.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key. It is shown once and kept nowhere."""
+    work().create(
+        name,
+        workspace=workspace,
+        organisation=org,
+        scopes=scope or [],
+        tiers=tier or [],
+        networks=network or [],
+        expires=expires,
+        as_json=as_json,
+    )
 
 
-def revoke(key_id: str, *, as_json: bool) -> None:
-    installation = find_installation()
-    with opened(installation.settings) as database, database.unit_of_work() as session:
-        revoked = revoke_key(session, key_id, clock=SystemClock())
-    if installation.redis_url is not None:  # else nothing runs, and the next start publishes it
-        asyncio.run(_publish(installation, revoked))
-    if as_json:
-        _print_json({"id": revoked.key_id, "revoked_ms": revoked.revoked_ms})
-    else:
-        sys.stdout.write(f"Key {revoked.key_id} is revoked.\n")
+@app.command("list")
+def list_all(
+    *,
+    workspace: Annotated[str | None, typer.Option(help="Name or id; default: all.")] = None,
+    org: Org = None,
+    as_json: Json = False,
+) -> None:
+    """All keys, revoked ones too; never the keys themselves."""
+    work().show(workspace, org, as_json=as_json)
 
 
-async def _publish(installation: Installation, revoked: Revoked) -> None:
-    async with keeper_of(installation) as keeper:
-        await keeper.set_generation(revoked.organisation, revoked.generation)
+@app.command()
+def rotate(
+    key_id: KeyId,
+    *,
+    overlap_s: Annotated[int, typer.Option(help="How long the secret before stays valid.")] = 86_400,
+    as_json: Json = False,
+) -> None:
+    """A new secret for the same key, shown once; the one before stays valid for a while."""
+    work().rotate(key_id, overlap_s, as_json=as_json)
 
 
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-
-
-def _table(rows: list[KeyRow]) -> Table:
-    table = Table("id", "name", "ends in", "workspace", "created", "last used", "revoked", box=None)
-    for row in rows:
-        times = (_time(row.created_ms), _time(row.last_used_ms), _time(row.revoked_ms))
-        table.add_row(row.id, row.name, row.hint, row.workspace, *times)
-    return table
-
-
-def _time(at_ms: int | None) -> str:
-    return "-" if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+@app.command()
+def revoke(key_id: KeyId, *, as_json: Json = False) -> None:
+    """End a key for good, within a second on every gateway."""
+    work().revoke(key_id, as_json=as_json)

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import keys, limits, orgs, workspaces
 from cli.run import ProcessName, run
 from core.errors import SetupError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-keys_app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
-app.add_typer(keys_app, name="keys")
+for name, group in (("orgs", orgs), ("workspaces", workspaces), ("keys", keys), ("limits", limits)):
+    app.add_typer(group.app, name=name)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -101,33 +102,6 @@ def usage(
 ) -> None:
     """Tokens by tier and key, once everything settled before this call is counted."""
     command("usage").usage(as_json=as_json, since=since)
-
-
-@keys_app.command("create")
-def keys_create(
-    *,
-    name: Annotated[str, typer.Option(help="What the key is for.")],
-    workspace: Annotated[str, typer.Option(help="Name or id.")] = "default",
-    as_json: Json = False,
-) -> None:
-    """Make a key. It is shown once and kept nowhere."""
-    command("keys").create(workspace, name, as_json=as_json)
-
-
-@keys_app.command("list")
-def keys_list(
-    *, workspace: Annotated[str | None, typer.Option(help="Name or id; default: all.")] = None, as_json: Json = False
-) -> None:
-    """All keys, revoked ones too; never the keys themselves."""
-    command("keys").show(workspace, as_json=as_json)
-
-
-@keys_app.command("revoke")
-def keys_revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")], *, as_json: Json = False
-) -> None:
-    """End a key for good, within a second on every gateway."""
-    command("keys").revoke(key_id, as_json=as_json)
 
 
 def main() -> int:

@@ -33,14 +33,14 @@ def usage(*, as_json: bool, since: str | None) -> None:
         tables().print(_table(rows))
 
 
-def parse_time_ms(text: str) -> int:
+def parse_time_ms(text: str, option: str = "--since") -> int:
     """ISO 8601 (UTC if it names no zone) or seconds since 1970. Raises SetupError."""
     try:
         if text.replace(".", "", 1).isdigit():
             return round(float(text) * 1000)
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise SetupError(f"--since {text} is neither ISO 8601 nor seconds since 1970.") from error
+        raise SetupError(f"{option} {text} is neither ISO 8601 nor seconds since 1970.") from error
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import SetupError
+from core.queue.rules import RuleKind
 
 FILE_NAME = "tramontane.toml"
 NANO_PER_UNIT = 10**9
@@ -98,15 +99,35 @@ class Tier(_Strict):
 class Plan(_Strict):
     """Limits that a new organisation starts with; every one is evaluated at each admission."""
 
+    requests_per_second: int | None = Field(default=None, gt=0, le=2**52, description="Of the organisation, in any s.")
     requests_per_minute: int = Field(gt=0, le=2**52, description="Of the organisation, in any 60 s.")
     tokens_per_minute: int = Field(gt=0, le=2**52, description="A bucket of so many that refills evenly.")
+    tokens_per_month: int | None = Field(
+        default=None, gt=0, le=2**52, description="In a calendar month of the organisation's time zone."
+    )
     concurrency: int = Field(gt=0, le=2**52, description="Requests open at once, waiting ones too.")
+    spend_per_day: Decimal | None = Field(
+        default=None, gt=0, le=4_000_000, description="Currency units in a calendar day of the organisation."
+    )
+    spend_per_month: Decimal | None = Field(
+        default=None, gt=0, le=4_000_000, description="Currency units in a calendar month of the organisation."
+    )
     credit: Decimal = Field(ge=0, le=4_000_000, description="Currency units given once.")
     weight: int = Field(default=1, ge=1, le=1_000, description="Share in the fair queue.")
 
     @property
     def credit_nano(self) -> int:
         return int(self.credit * NANO_PER_UNIT)
+
+    @property
+    def limits(self) -> dict[RuleKind, int]:
+        """Those that are set, spending in nano-units."""
+        values = {kind: getattr(self, kind.value) for kind in RuleKind}
+        return {
+            kind: int(value * NANO_PER_UNIT) if isinstance(value, Decimal) else int(value)
+            for kind, value in values.items()
+            if value is not None
+        }
 
 
 class Catalog(_Strict):

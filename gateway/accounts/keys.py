@@ -38,14 +38,31 @@ class Pepper:
 
 
 @dataclass(frozen=True, slots=True)
+class Peppers:
+    """New digests are made with `current`; those made with `older` ones are still known."""
+
+    current: Pepper
+    older: tuple[Pepper, ...] = ()
+
+    def digest(self, key: str) -> str:
+        return self.current.digest(key)
+
+    def digests(self, key: str) -> tuple[str, ...]:
+        """Every digest under which the key may be kept."""
+        return tuple(pepper.digest(key) for pepper in (self.current, *self.older))
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedKey:
     id: str
     key: SecretStr
     hint: str
 
 
-def generate_key(ids: IdSource) -> GeneratedKey:
-    key_id = _base62(int(ids.token(_RANDOM_BYTES), 16), ID_LENGTH)
+def generate_key(ids: IdSource, key_id: str | None = None) -> GeneratedKey:
+    """A new key, or a new secret for the key with this id."""
+    if key_id is None:
+        key_id = _base62(int(ids.token(_RANDOM_BYTES), 16), ID_LENGTH)
     secret = _base62(int(ids.token(_RANDOM_BYTES), 16), SECRET_LENGTH)
     body = f"{PREFIX}_{key_id}_{secret}"
     key = body + _checksum(body)

@@ -3,29 +3,25 @@
 A principal that is out of date is harmless: admission compares its generation and calls it stale.
 """
 
-import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from sqlalchemy import select
+from typing import Any
 
 from core.clock import Clock
-from core.db import Database, DatabaseUnavailableError
+from core.db import Database
 from core.errors import UNAUTHORIZED, UNAVAILABLE, PlatformError
-from core.queue.rules import Rule, RuleKind
-from gateway.accounts.keys import Pepper, key_id_of, same_digest
-from gateway.accounts.models import ApiKey, Organisation, Plan, Workspace
+from gateway.accounts.keys import Peppers, key_id_of
+from gateway.accounts.loading import NOT_A_KEY, inference_generation, load_principal
+from gateway.accounts.lookups import Lookups
 from gateway.principal import Principal
-
-NOT_A_KEY = "Unauthorized: this is not a valid API key."
-REVOKED = "Unauthorized: this API key was revoked."
-EXPIRED = "Unauthorized: this API key has expired."
 
 
 @dataclass(frozen=True, slots=True)
 class PrincipalSettings:
     """`fresh_s`, `refused_s`: how long an answer stands; `stale_s`: how long a principal serves while SQL is away;
-    `lookup_s`: how long a caller waits for SQL; `pause_s`: how long SQL is left alone after it failed.
+    `lookup_s`: how long a caller waits for SQL; `pause_s`: how long SQL is left alone after it failed. `stale_s` is
+    far less than a day: a principal carries only the current calendar windows and the next.
     """
 
     cached_max: int = 20_000
@@ -45,6 +41,11 @@ class _Answer:
     refusal: str
     fresh_until_s: float
     usable_until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    generation: int | None
 
 
 class _Lru:
@@ -69,124 +70,88 @@ class _Lru:
 
 
 class SqlPrincipals:
-    """Implements `gateway.principal.PrincipalSource`. One for each process, used from one event loop."""
+    """Implements `gateway.principal.PrincipalSource`. One for each process, used from one event loop. `tiers` are the
+    names whose prices a principal carries.
+    """
 
     def __init__(
-        self, database: Database, pepper: Pepper, clock: Clock, settings: PrincipalSettings | None = None
+        self,
+        database: Database,
+        peppers: Peppers,
+        clock: Clock,
+        tiers: Sequence[str],
+        settings: PrincipalSettings | None = None,
     ) -> None:
         self._database = database
-        self._pepper = pepper
+        self._peppers = peppers
         self._clock = clock
+        self._tiers = tuple(tiers)
         self._settings = settings or PrincipalSettings()
         self._known = _Lru(self._settings.cached_max)
         self._refused = _Lru(self._settings.cached_max)  # apart: made-up keys cannot push real ones out
-        self._pending: dict[str, asyncio.Task[_Answer | None]] = {}
-        self._lookups: set[asyncio.Task[_Answer | None]] = set()
-        self._paused_until_s = 0.0
+        self._lookups: Lookups[_Answer] = self._bounded_lookups()
+        self._standings: Lookups[_Standing] = self._bounded_lookups()
 
     async def by_key(self, secret: str) -> Principal:
         key_id = key_id_of(secret)
         if key_id is None:
             raise PlatformError(UNAUTHORIZED, NOT_A_KEY)
-        digest = self._pepper.digest(secret)
+        digest = self._peppers.digest(secret)
         now_s = self._clock.monotonic_s()
         cached = self._known.get(digest) or self._refused.get(digest)
         answer: _Answer | None = cached
         if cached is None or now_s >= cached.fresh_until_s:
-            answer = await self._look_up(digest, key_id)
+            digests = self._peppers.digests(secret)  # nothing beyond this line sees the key itself
+            answer = await self._lookups.ask(
+                digest, lambda: self._read(key_id, digests), lambda found: self._keep(digest, found)
+            )
         if answer is None and cached is not None and self._clock.monotonic_s() < cached.usable_until_s:
             answer = cached
         if answer is None:
-            raise PlatformError(UNAVAILABLE, "The key cannot be checked at the moment; try again.", retry_after_s=1)
+            raise _unavailable()
         if answer.principal is None:
             raise PlatformError(UNAUTHORIZED, answer.refusal)
         return answer.principal
 
+    async def valid(self, key_id: str) -> int | None:
+        """Asked anew each time, for it is asked when a generation has risen."""
+        standing = await self._standings.ask(key_id, lambda: self._read_standing(key_id), lambda _: None)
+        if standing is None:
+            raise _unavailable()
+        return standing.generation
+
     def forget(self, secret: str) -> None:
-        digest = self._pepper.digest(secret)
+        digest = self._peppers.digest(secret)
         if self._known.pop(digest) is not None:
             # A look-up under way may have read what is stale now. If there was nothing to forget, another
             # caller has forgotten it already, and the look-up under way is the new one.
-            self._pending.pop(digest, None)
+            self._lookups.outdate(digest)
 
-    async def _look_up(self, digest: str, key_id: str) -> _Answer | None:
-        """One query for all who ask for the same key at once; None when SQL does not answer."""
-        if self._clock.monotonic_s() < self._paused_until_s:
-            return None
-        task = self._pending.get(digest)
-        if task is None:
-            if len(self._lookups) >= self._settings.lookups_max:
-                return None
-            task = asyncio.create_task(self._load(digest, key_id))
-            self._pending[digest] = task
-            self._lookups.add(task)
-            task.add_done_callback(self._lookups.discard)
-        try:
-            async with asyncio.timeout(self._settings.lookup_s):
-                return await asyncio.shield(task)  # a caller who leaves does not end it for the others
-        except TimeoutError:
-            self._pause()
-            return None
-
-    async def _load(self, digest: str, key_id: str) -> _Answer | None:
-        answer = None
-        try:
-            answer = await asyncio.to_thread(self._read, digest, key_id)
-        except DatabaseUnavailableError:
-            self._pause()
-        finally:
-            current = self._pending.get(digest) is asyncio.current_task()
-            if current:
-                del self._pending[digest]
-        if current and answer is not None:
-            self._known.pop(digest)
-            (self._refused if answer.principal is None else self._known).put(digest, answer)
-        return answer
-
-    def _pause(self) -> None:
-        self._paused_until_s = self._clock.monotonic_s() + self._settings.pause_s
-
-    def _read(self, digest: str, key_id: str) -> _Answer:
-        # One statement is one snapshot: the generation is never younger than what it stands for.
-        query = (
-            select(ApiKey, Organisation.id, Organisation.generation, Plan)
-            .join(Workspace, Workspace.id == ApiKey.workspace_id)
-            .join(Organisation, Organisation.id == Workspace.organisation_id)
-            .join(Plan, Plan.name == Organisation.plan)
-            .where(ApiKey.id == key_id)
+    def _bounded_lookups(self) -> Lookups[Any]:
+        settings = self._settings
+        return Lookups(
+            self._clock, running_max=settings.lookups_max, wait_s=settings.lookup_s, pause_s=settings.pause_s
         )
-        asked_s = self._clock.monotonic_s()
+
+    def _keep(self, digest: str, answer: _Answer) -> None:
+        self._known.pop(digest)
+        (self._refused if answer.principal is None else self._known).put(digest, answer)
+
+    def _read(self, key_id: str, digests: Sequence[str]) -> _Answer:
+        asked_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
         with self._database.reading() as session:
-            row = session.execute(query).one_or_none()
-        if row is None or not same_digest(row[0].digest, digest):
-            return self._refusal(NOT_A_KEY, asked_s)
-        key, organisation_id, generation, plan = row
-        if key.revoked_ms is not None:
-            return self._refusal(REVOKED, asked_s)
-        left_s = float("inf") if key.expires_ms is None else (key.expires_ms - self._clock.now_ms()) / 1000
-        if left_s <= 0:
-            return self._refusal(EXPIRED, asked_s)
-        principal = Principal(
-            key_id=key.id,
-            workspace=key.workspace_id,
-            organisation=organisation_id,
-            scopes=frozenset(key.scopes),
-            generation=generation,
-            weight=plan.weight,
-            rules=_rules(plan, organisation_id),
-        )
+            loaded = load_principal(session, key_id, digests, self._tiers, now_ms)
+        if loaded.principal is None:
+            until_s = asked_s + self._settings.refused_s
+            return _Answer(None, loaded.refusal, until_s, until_s)
+        left_s = float("inf") if loaded.until_ms is None else (loaded.until_ms - now_ms) / 1000
         fresh_until_s = asked_s + min(self._settings.fresh_s, left_s)
-        return _Answer(principal, "", fresh_until_s, asked_s + min(self._settings.stale_s, left_s))
+        return _Answer(loaded.principal, "", fresh_until_s, asked_s + min(self._settings.stale_s, left_s))
 
-    def _refusal(self, message: str, asked_s: float) -> _Answer:
-        until_s = asked_s + self._settings.refused_s
-        return _Answer(None, message, until_s, until_s)
+    def _read_standing(self, key_id: str) -> _Standing:
+        with self._database.reading() as session:
+            return _Standing(inference_generation(session, key_id, self._clock.now_ms()))
 
 
-def _rules(plan: Plan, organisation_id: str) -> tuple[Rule, ...]:
-    limits = (
-        (RuleKind.REQUESTS_PER_MINUTE, plan.requests_per_minute),
-        (RuleKind.TOKENS_PER_MINUTE, plan.tokens_per_minute),
-        (RuleKind.CONCURRENCY, plan.concurrency),
-    )
-    return tuple(Rule(kind, "organisation", organisation_id, limit) for kind, limit in limits)
+def _unavailable() -> PlatformError:
+    return PlatformError(UNAVAILABLE, "The key cannot be checked at the moment; try again.", retry_after_s=1)

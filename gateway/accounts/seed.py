@@ -12,17 +12,21 @@ from core.clock import Clock
 from core.db import Database, insert_new
 from core.ids import IdSource
 from core.queue.base import QueueKeeper
-from gateway.accounts.models import Organisation, Plan, Workspace
+from gateway.accounts.generations import Generation, all_generations, publish_generations
+from gateway.accounts.limits import SubjectKind
+from gateway.accounts.models import ACTIVE, Limit, Organisation, Plan, Workspace
+from gateway.accounts.organisations import DEFAULT_NAME, DEFAULT_PLAN, FIRST_GENERATION, ID_BYTES
+from gateway.accounts.workspaces import default_workspace_of
 
-DEFAULT_NAME = "default"
-DEFAULT_PLAN = "development"
-FIRST_GENERATION = 1
-_ID_BYTES = 16
+_OLDEST = select(Organisation.id).order_by(Organisation.created_ms, Organisation.id).limit(1)
+LIMIT_UNIQUE = ("subject_kind", "subject_id", "tier", "kind", "hard")
 
 
 @dataclass(frozen=True, slots=True)
 class Seeded:
-    """`plans_that_differ`: in the file they are not what SQL has, and SQL counts."""
+    """The oldest organisation and its default workspace. `plans_that_differ`: in the file they are not what SQL has,
+    and SQL counts.
+    """
 
     organisation: str
     workspace: str
@@ -30,62 +34,92 @@ class Seeded:
 
 
 def ensure_default(session: Session, catalog: Catalog, *, clock: Clock, ids: IdSource) -> Seeded:
-    """Plans of the file if there are none yet, then organisation and workspace `default`. Twice does no harm."""
+    """Plans of the file if there are none yet, then an organisation and its workspace, both `default`, if there is
+    none. Twice does no harm.
+    """
     if session.scalars(select(Plan.name).limit(1)).first() is None:
-        rows = [_plan_row(name, plan) for name, plan in catalog.plans.items()]
-        insert_new(session, Plan, rows, ["name"])
+        _seed_plans(session, catalog, clock.now_ms(), ids)
+    if session.scalars(_OLDEST).first() is None:
+        _seed_organisation(session, clock.now_ms(), ids)
+    organisation_id = default_organisation_id(session)
+    workspace_id = default_workspace_of(session, organisation_id)
+    return Seeded(organisation_id, workspace_id, _plans_that_differ(session, catalog))
+
+
+def default_organisation_id(session: Session) -> str:
+    """The oldest: where a key goes of which nobody said more."""
+    return session.scalars(_OLDEST).one()
+
+
+async def seed_platform(database: Database, keeper: QueueKeeper) -> None:
+    """Publish every generation: at a start, and whenever Redis may have lost them or missed one."""
+    await publish_generations(keeper, await asyncio.to_thread(_generations, database))
+
+
+def _generations(database: Database) -> list[Generation]:
+    with database.reading() as session:
+        return all_generations(session)
+
+
+def _seed_plans(session: Session, catalog: Catalog, now_ms: int, ids: IdSource) -> None:
+    """Another process may do the same now: what is there already stays."""
+    plans = [
+        {"name": name, "credit_nano": plan.credit_nano, "weight": plan.weight} for name, plan in catalog.plans.items()
+    ]
+    insert_new(session, Plan, plans, ["name"])
+    limits = [
+        {
+            "id": ids.token(ID_BYTES),
+            "subject_kind": SubjectKind.PLAN.value,
+            "subject_id": name,
+            "tier": "",
+            "kind": kind.value,
+            "value": value,
+            "hard": True,
+            "created_ms": now_ms,
+        }
+        for name, plan in catalog.plans.items()
+        for kind, value in plan.limits.items()
+    ]
+    insert_new(session, Limit, limits, LIMIT_UNIQUE)
+
+
+def _seed_organisation(session: Session, now_ms: int, ids: IdSource) -> None:
     organisation = {
-        "id": ids.token(_ID_BYTES),
+        "id": ids.token(ID_BYTES),
         "name": DEFAULT_NAME,
         "plan": DEFAULT_PLAN,
+        "status": ACTIVE,
+        "lenient": False,
         "generation": FIRST_GENERATION,
-        "created_ms": clock.now_ms(),
+        "created_ms": now_ms,
     }
     insert_new(session, Organisation, [organisation], ["name"])
     organisation_id = session.scalars(select(Organisation.id).where(Organisation.name == DEFAULT_NAME)).one()
     workspace = {
-        "id": ids.token(_ID_BYTES),
+        "id": ids.token(ID_BYTES),
         "organisation_id": organisation_id,
         "name": DEFAULT_NAME,
-        "created_ms": clock.now_ms(),
+        "is_default": True,
+        "lenient": None,
+        "created_ms": now_ms,
+        "archived_ms": None,
     }
     insert_new(session, Workspace, [workspace], ["organisation_id", "name"])
-    workspace_id = session.scalars(
-        select(Workspace.id).where(Workspace.organisation_id == organisation_id, Workspace.name == DEFAULT_NAME)
-    ).one()
-    return Seeded(organisation_id, workspace_id, _plans_that_differ(session, catalog))
-
-
-async def seed_platform(database: Database, keeper: QueueKeeper) -> None:
-    """Give every organisation its plan's credit, once, and publish its generation."""
-    for organisation_id, generation, credit_nano in await asyncio.to_thread(_organisations, database):
-        await keeper.seed_credit(organisation_id, credit_nano)
-        await keeper.set_generation(organisation_id, generation)
-
-
-def _organisations(database: Database) -> list[tuple[str, int, int]]:
-    query = select(Organisation.id, Organisation.generation, Plan.credit_nano).join(
-        Plan, Plan.name == Organisation.plan
-    )
-    with database.reading() as session:
-        return [(row[0], row[1], row[2]) for row in session.execute(query)]
-
-
-def _plan_row(name: str, plan: CatalogPlan) -> dict[str, str | int]:
-    return {
-        "name": name,
-        "requests_per_minute": plan.requests_per_minute,
-        "tokens_per_minute": plan.tokens_per_minute,
-        "concurrency": plan.concurrency,
-        "credit_nano": plan.credit_nano,
-        "weight": plan.weight,
-    }
 
 
 def _plans_that_differ(session: Session, catalog: Catalog) -> tuple[str, ...]:
-    kept = {
-        plan.name: {column.key: getattr(plan, column.key) for column in Plan.__mapper__.columns}
-        for plan in session.scalars(select(Plan))
-    }
-    wanted = {name: _plan_row(name, plan) for name, plan in catalog.plans.items()}
+    kept = {plan.name: _facts(plan.credit_nano, plan.weight) for plan in session.scalars(select(Plan))}
+    for limit in session.scalars(select(Limit).where(Limit.subject_kind == SubjectKind.PLAN.value)):
+        kept[limit.subject_id][f"{limit.kind}:{limit.tier}:{limit.hard}"] = limit.value
+    wanted = {name: _wanted(plan) for name, plan in catalog.plans.items()}
     return tuple(sorted(name for name in kept.keys() | wanted.keys() if kept.get(name) != wanted.get(name)))
+
+
+def _wanted(plan: CatalogPlan) -> dict[str, int]:
+    limits = {f"{kind.value}::{True}": value for kind, value in plan.limits.items()}
+    return {**_facts(plan.credit_nano, plan.weight), **limits}
+
+
+def _facts(credit_nano: int, weight: int) -> dict[str, int]:
+    return {"credit_nano": credit_nano, "weight": weight}

@@ -13,8 +13,8 @@ from core.errors import SetupError
 from core.ids import CountingIds, SystemIds
 from core.secrets import read_secret, secret_file
 from core.settings import read_settings
-from gateway.accounts.keys import HINT_LENGTH, KEY_LENGTH, Pepper, generate_key, key_id_of, same_digest
-from gateway.accounts.settings import AccountSettings, pepper_of
+from gateway.accounts.keys import HINT_LENGTH, KEY_LENGTH, Pepper, Peppers, generate_key, key_id_of, same_digest
+from gateway.accounts.settings import AccountSettings, peppers_of
 
 BASE62 = string.digits + string.ascii_letters
 A_KEY = generate_key(SystemIds(SystemClock())).key.get_secret_value()
@@ -95,11 +95,11 @@ def test_nothing_prints_a_key_or_a_pepper():
 
 def test_a_pepper_is_made_once_and_only_its_owner_reads_it(tmp_path):
     settings = read_settings(AccountSettings, home=tmp_path / "home")
-    first = pepper_of(settings)
-    assert pepper_of(settings) == first
+    first = peppers_of(settings)
+    assert peppers_of(settings) == first
     path = tmp_path / "home" / "secrets" / "key_pepper.1"
     assert (S_IMODE(path.stat().st_mode), S_IMODE(path.parent.stat().st_mode)) == (0o600, 0o700)
-    assert len(first.secret.get_secret_value()) == 64
+    assert len(first.current.secret.get_secret_value()) == 64
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -107,9 +107,43 @@ def test_a_pepper_file_that_the_operator_names_is_never_made(tmp_path):
     named = tmp_path / "pepper"
     settings = read_settings(AccountSettings, home=tmp_path / "home", key_pepper_file=named)
     with pytest.raises(SetupError, match="cannot be read"):
-        pepper_of(settings)
+        peppers_of(settings)
     named.write_text("ground\n")
-    assert pepper_of(settings).secret.get_secret_value() == "ground"
+    assert peppers_of(settings).current.secret.get_secret_value() == "ground"
+
+
+def test_a_new_pepper_leaves_the_older_ones_known(tmp_path):
+    settings = read_settings(AccountSettings, home=tmp_path)
+    first = peppers_of(settings).current
+    second = peppers_of(read_settings(AccountSettings, home=tmp_path, key_pepper_version=2))
+    assert (second.current.version, second.older) == (2, (first,))
+    assert second.digests(A_KEY) == (second.current.digest(A_KEY), first.digest(A_KEY))
+    assert second.digest(A_KEY) == second.current.digest(A_KEY) != first.digest(A_KEY)
+    assert peppers_of(settings) == Peppers(first, (second.current,)), "a process not yet restarted knows new keys"
+
+
+def test_a_new_secret_keeps_the_id():
+    ids = SystemIds(SystemClock())
+    first = generate_key(ids)
+    second = generate_key(ids, first.id)
+    assert first.id == second.id == key_id_of(second.key.get_secret_value())
+    assert first.key != second.key
+
+
+@pytest.mark.parametrize(
+    ("value", "networks"),
+    [("", []), ("10.0.0.0/8", ["10.0.0.0/8"]), (" 127.0.0.1 , ::1/128,", ["127.0.0.1/32", "::1/128"])],
+)
+def test_trusted_proxies_are_networks(monkeypatch, value, networks):
+    monkeypatch.setenv("TRAMONTANE_TRUSTED_PROXIES", value)
+    assert [str(network) for network in read_settings(AccountSettings).trusted_proxies] == networks
+
+
+@pytest.mark.parametrize("value", ["proxy.example", "10.0.0.1/8", "*"])
+def test_other_words_are_no_trusted_proxies(monkeypatch, value):
+    monkeypatch.setenv("TRAMONTANE_TRUSTED_PROXIES", value)
+    with pytest.raises(SetupError, match="TRAMONTANE_TRUSTED_PROXIES"):
+        read_settings(AccountSettings)
 
 
 def test_a_secret_that_another_process_wrote_first_wins(tmp_path, monkeypatch):

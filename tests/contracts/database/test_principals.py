@@ -3,24 +3,27 @@
 import asyncio
 import threading
 from contextlib import contextmanager
+from ipaddress import ip_network
 
 import pytest
 from pydantic import SecretStr
 
-from core.catalog import Catalog
+from billing.calendar import windows
 from core.clock import ManualClock
 from core.db import Database, DatabaseUnavailableError, connect_database
 from core.errors import UNAUTHORIZED, UNAVAILABLE, PlatformError
 from core.ids import SystemIds
 from core.queue.rules import Rule, RuleKind
-from gateway.accounts.keys import Pepper, generate_key
-from gateway.accounts.principals import EXPIRED, NOT_A_KEY, REVOKED, PrincipalSettings, SqlPrincipals
-from gateway.accounts.seed import ensure_default
-from gateway.accounts.service import create_key, revoke_key
-
-PEPPER = Pepper(1, SecretStr("pepper"))
-PLAN = {"requests_per_minute": 60, "tokens_per_minute": 1000, "concurrency": 5, "credit": "1", "weight": 3}
-CATALOG = Catalog.model_validate({"plans": {"development": PLAN}, "tiers": []})
+from gateway.accounts.api_keys import revoke_key, rotate_key
+from gateway.accounts.keys import Pepper, Peppers, generate_key
+from gateway.accounts.limits import LimitTerms, Subject, SubjectKind, set_limit
+from gateway.accounts.loading import ARCHIVED, EXPIRED, INACTIVE, NOT_A_KEY, REVOKED, ROTATED
+from gateway.accounts.organisations import resume_organisation, set_organisation_lenient, suspend_organisation
+from gateway.accounts.principals import PrincipalSettings, SqlPrincipals
+from gateway.accounts.workspaces import archive_workspace, create_workspace, set_workspace_lenient
+from gateway.routes.access import Caller
+from migrations.models import METADATA
+from tests.accounts_world import PEPPERS, TIERS, AccountsWorld
 
 
 class Watched(Database):
@@ -45,27 +48,28 @@ class Watched(Database):
 
 class Scene:
     def __init__(self, database: Database, **settings: float) -> None:
-        self.clock = ManualClock()
+        self.world = AccountsWorld(database)
+        self.default = self.world.default
+        self.clock = self.world.clock
         self.ids = SystemIds(self.clock)
         self.database = Watched(database)
         self.settings = PrincipalSettings(**settings)
-        self.principals = SqlPrincipals(self.database, PEPPER, self.clock, self.settings)
-        with self.database.unit_of_work() as session:
-            self.default = ensure_default(session, CATALOG, clock=self.clock, ids=self.ids)
+        self.principals = SqlPrincipals(self.database, PEPPERS, self.clock, TIERS, self.settings)
 
     def key(self, **options) -> str:
-        with self.database.unit_of_work() as session:
-            made = create_key(session, "default", "test", pepper=PEPPER, clock=self.clock, ids=self.ids, **options)
-        return made.key.get_secret_value()
+        return self.world.key(**options).key.get_secret_value()
 
     def revoke(self, key: str) -> None:
-        with self.database.unit_of_work() as session:
-            revoke_key(session, key.split("_")[1], clock=self.clock)
+        self.world.do(revoke_key, id_of(key), within=None)
 
     async def refused(self, key: str):
         with pytest.raises(PlatformError) as caught:
             await self.principals.by_key(key)
         return caught.value
+
+
+def id_of(key: str) -> str:
+    return key.split("_")[1]
 
 
 @pytest.fixture
@@ -91,6 +95,42 @@ async def test_a_principal_has_all_that_admission_needs(scene):
         Rule(RuleKind.TOKENS_PER_MINUTE, "organisation", organisation, 1000),
         Rule(RuleKind.CONCURRENCY, "organisation", organisation, 5),
     )
+    assert (principal.tiers, principal.networks, principal.lenient, principal.user_id) == (None, (), False, "")
+    assert principal.key_name == "test"
+
+
+async def test_a_principal_has_what_its_key_and_workspace_say(scene):
+    organisation = scene.default.organisation
+    lab = scene.world.do(create_workspace, organisation, "lab", ids=scene.ids).id
+    key = scene.key(workspace=lab, tiers=("mistral-tiny",), networks=("10.0.0.0/8", "::1"))
+    for kind, name, terms in (
+        (SubjectKind.KEY, id_of(key), LimitTerms(RuleKind.SPEND_PER_MONTH, 7)),
+        (SubjectKind.WORKSPACE, lab, LimitTerms(RuleKind.CONCURRENCY, 0, "mistral-tiny")),
+        (SubjectKind.ORGANISATION, organisation, LimitTerms(RuleKind.CONCURRENCY, 9)),
+        (SubjectKind.CUSTOMER, organisation, LimitTerms(RuleKind.REQUESTS_PER_MINUTE, 6)),
+    ):
+        scene.world.do(set_limit, Subject(kind, name), terms, within=None, known_tiers=TIERS, ids=scene.ids)
+    principal = await scene.principals.by_key(key)
+    assert principal.tiers == {"mistral-tiny"}
+    assert principal.networks == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+    spans = windows(RuleKind.SPEND_PER_MONTH, "UTC", scene.clock.now_ms())
+    assert principal.rules == (
+        Rule(RuleKind.REQUESTS_PER_MINUTE, "organisation", organisation, 6),
+        Rule(RuleKind.TOKENS_PER_MINUTE, "organisation", organisation, 1000),
+        Rule(RuleKind.CONCURRENCY, "organisation", organisation, 9),
+        Rule(RuleKind.CONCURRENCY, "workspace", lab, 0, "mistral-tiny"),
+        Rule(RuleKind.SPEND_PER_MONTH, "key", id_of(key), 7, windows=spans),
+    )
+
+
+async def test_a_workspace_is_lenient_as_it_says_else_as_its_organisation(scene):
+    key, seen = scene.key(), []
+    scene.world.do(set_organisation_lenient, scene.default.organisation, True)
+    for lenient in (None, False, True):
+        scene.world.do(set_workspace_lenient, scene.default.workspace, lenient, within=None)
+        seen.append((await scene.principals.by_key(key)).lenient)
+        scene.principals.forget(key)
+    assert seen == [True, False, True]
 
 
 async def test_many_callers_of_one_key_ask_sql_once(scene):
@@ -129,7 +169,7 @@ async def test_a_well_formed_key_of_nobody_is_refused_and_remembered_briefly(sce
 
 async def test_the_id_of_a_key_is_not_enough(scene):
     real, other = scene.key(), generate_key(scene.ids).key.get_secret_value()
-    forged = SqlPrincipals(scene.database, Pepper(1, SecretStr("another")), scene.clock)
+    forged = SqlPrincipals(scene.database, Peppers(Pepper(1, SecretStr("another"))), scene.clock, TIERS)
     with pytest.raises(PlatformError) as caught:
         await forged.by_key(real)
     assert caught.value.message == NOT_A_KEY
@@ -142,6 +182,77 @@ async def test_a_revoked_key_is_refused_once_it_is_forgotten(scene):
     scene.revoke(key)
     scene.principals.forget(key)
     assert (await scene.refused(key)).message == REVOKED
+
+
+async def test_a_rotated_key_is_known_by_both_secrets_until_the_overlap_ends(scene):
+    old = scene.key()
+    await scene.principals.by_key(old)
+    new = scene.world.do(rotate_key, id_of(old), 30, within=None, peppers=PEPPERS, ids=scene.ids)
+    scene.principals.forget(old)
+    both = [await scene.principals.by_key(key) for key in (old, new.key.get_secret_value())]
+    assert [(found.key_id, found.generation) for found in both] == [(id_of(old), 2)] * 2
+    scene.clock.advance(29_999)
+    await scene.principals.by_key(old)
+    scene.clock.advance(1)
+    assert (await scene.refused(old)).message == ROTATED
+    assert (await scene.principals.by_key(new.key.get_secret_value())).key_id == id_of(old)
+
+
+async def test_a_key_of_an_older_pepper_is_still_known(scene):
+    key = scene.key()
+    rotated = Peppers(Pepper(2, SecretStr("cayenne")), (PEPPERS.current,))
+    assert (await SqlPrincipals(scene.database, rotated, scene.clock, TIERS).by_key(key)).key_id == id_of(key)
+    alone = SqlPrincipals(scene.database, Peppers(rotated.current), scene.clock, TIERS)
+    with pytest.raises(PlatformError, match=NOT_A_KEY):
+        await alone.by_key(key)
+
+
+async def test_no_key_of_a_suspended_organisation_is_valid(scene):
+    key = scene.key()
+    await scene.principals.by_key(key)
+    scene.world.do(suspend_organisation, scene.default.organisation)
+    scene.principals.forget(key)
+    error = await scene.refused(key)
+    assert (error.kind, error.message) == (UNAUTHORIZED, INACTIVE)
+    scene.world.do(resume_organisation, scene.default.organisation)
+    scene.clock.advance(5_000)
+    assert (await scene.principals.by_key(key)).generation == 3
+
+
+async def test_no_key_of_an_archived_workspace_is_valid(scene):
+    lab = scene.world.do(create_workspace, scene.default.organisation, "lab", ids=scene.ids).id
+    key = scene.key(workspace=lab)
+    scene.world.do(archive_workspace, lab, within=None)
+    assert (await scene.refused(key)).message == ARCHIVED
+
+
+async def test_whether_a_key_may_still_run_inference_is_asked_anew(scene):
+    key, other = scene.key(expires_ms=scene.clock.now_ms() + 1_000), scene.key()
+    reader = scene.key(scopes=("usage:read",))
+    valid = scene.principals.valid
+    assert [await valid(id_of(one)) for one in (key, other, reader)] == [1, 1, None]
+    scene.clock.advance(1_000)
+    assert await valid(id_of(key)) is None
+    scene.revoke(other)
+    assert await valid(id_of(other)) is None
+    last = id_of(scene.key())
+    assert await valid(last) == 2
+    scene.world.do(suspend_organisation, scene.default.organisation)
+    assert await valid(last) is None
+    assert await valid("nobody") is None
+    scene.database.away = True
+    with pytest.raises(PlatformError) as caught:
+        await valid(last)
+    assert caught.value.kind is UNAVAILABLE
+
+
+async def test_a_secret_is_nowhere_in_what_is_kept_or_printed(scene):
+    key = scene.key()
+    caller = Caller(key, await scene.principals.by_key(key))
+    assert key not in f"{caller!r} {caller} {vars(scene.principals)} {scene.principals._known._answers}"
+    with scene.database.reading() as session:
+        for table in METADATA.sorted_tables:
+            assert key[15:] not in str(session.execute(table.select()).all())
 
 
 async def test_other_keys_of_the_organisation_come_back_with_the_new_generation(scene):
@@ -227,7 +338,7 @@ async def test_sql_that_hangs_is_sql_that_is_away(database):
     assert (await scene.refused(key)).kind is UNAVAILABLE
     assert await scene.principals.by_key(known) is principal
     scene.database.open.set()
-    await until(lambda: not scene.principals._lookups)
+    await until(lambda: not scene.principals._lookups._running)
 
 
 async def test_look_ups_under_way_are_bounded(database):
@@ -270,7 +381,7 @@ async def test_a_caller_who_leaves_does_not_end_the_look_up_for_others(scene):
 async def test_a_server_that_is_really_away(tmp_path):
     database = connect_database(f"postgresql://postgres@/nowhere?host={tmp_path}")
     clock = ManualClock()
-    principals = SqlPrincipals(database, PEPPER, clock)
+    principals = SqlPrincipals(database, PEPPERS, clock, TIERS)
     with pytest.raises(PlatformError) as caught:
         await principals.by_key(generate_key(SystemIds(clock)).key.get_secret_value())
     assert caught.value.kind is UNAVAILABLE
