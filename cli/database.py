@@ -6,12 +6,15 @@ from contextlib import contextmanager
 from pydantic import SecretStr
 from sqlalchemy.exc import ProgrammingError
 
+from billing.price_lists import seed_prices
 from core.catalog import Catalog
 from core.clock import Clock
 from core.db import Database, DatabaseUnavailableError, connect_database, parse_database_url, sqlite_file
 from core.errors import PlatformError, SetupError
 from core.ids import IdSource
 from gateway.accounts.api_keys import create_key, list_keys
+from gateway.accounts.opening import open_account
+from gateway.accounts.organisations import list_organisations
 from gateway.accounts.seed import default_organisation_id, ensure_default
 from gateway.accounts.settings import AccountSettings, peppers_of
 from gateway.accounts.terms import KeyTerms
@@ -27,7 +30,11 @@ def prepare_database(settings: AccountSettings, catalog: Catalog, clock: Clock, 
     with in_one_sentence():
         migrate(settings.database())
     with opened(settings) as database, database.unit_of_work() as session:
-        return ensure_default(session, catalog, clock=clock, ids=ids).plans_that_differ
+        differ = ensure_default(session, catalog, clock=clock, ids=ids).plans_that_differ
+        seed_prices(session, catalog, clock)
+        for organisation in list_organisations(session):
+            open_account(session, organisation.id, catalog.currency, clock)
+        return differ
 
 
 def first_key(settings: AccountSettings, clock: Clock, ids: IdSource) -> SecretStr | None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from billing.windows import used_in_window
 from structlog.stdlib import BoundLogger
 
 from billing.treasury import EpochNotOpenError, Lent, Treasury
+from billing.windows import used_in_window
 from core.clock import Clock
 from core.db import Database, DatabaseUnavailableError
 from core.errors import CREDIT_RESERVED, UNAVAILABLE, PlatformError

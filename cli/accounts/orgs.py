@@ -5,13 +5,13 @@ from typing import Any
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from billing.customers import ensure_customer, time_zone_of
-from billing.grants import ensure_plan_credit
+from billing.customers import time_zone_of
 from cli.accounts.acting import hands, moment, print_json, tell
 from cli.installation import catalog_of
 from cli.terminal import tables
 from gateway.accounts import organisations
-from gateway.accounts.models import Organisation, Plan
+from gateway.accounts.models import Organisation
+from gateway.accounts.opening import open_account
 
 
 def create(name: str, *, plan: str, time_zone: str, lenient: bool, as_json: bool) -> None:
@@ -22,9 +22,7 @@ def create(name: str, *, plan: str, time_zone: str, lenient: bool, as_json: bool
         change = organisations.create_organisation(
             session, name, actor=did.actor, clock=did.clock, ids=did.ids, plan=plan, lenient=lenient
         )
-        now_ms = did.clock.now_ms()
-        ensure_customer(session, change.id, name=name, currency=currency, now_ms=now_ms, time_zone=time_zone)
-        ensure_plan_credit(session, change.id, session.get_one(Plan, plan).credit_nano, did.clock)
+        open_account(session, change.id, currency, did.clock, time_zone=time_zone)
     tell(did, change, f"Organisation {name} is {change.id}.", as_json=as_json)
 
 
