@@ -102,12 +102,13 @@ class Relay:
         overhead_s = exchanged.opened_s - exchanged.call.started_s
         begun = False
         speech = _Speech(self, exchanged, writer, outlet)
+        say = speech.weigh if self.has_tools else speech.say
         async for event in reply.events():
             if not begun:
                 begun = True
                 self.metrics.started(self.tier, self.clock.monotonic_s() - exchanged.call.started_s)
             if isinstance(event, Delta):
-                await speech.say(event)
+                await say(event)
             elif isinstance(event, Waiting):
                 await outlet.send(waiting_comment(event.queue_position, event.queue_wait_ms))
             else:
@@ -138,18 +139,29 @@ class _Speech:
         self._writer = writer
         self._outlet = outlet
         self._silent = set(range(relay.choices))
-        self._holds = {choice: ToolHold(choice) for choice in self._silent} if relay.has_tools else None
+        self._holds = {choice: ToolHold(choice) for choice in self._silent if relay.has_tools}
         self._said_s = relay.clock.monotonic_s()
 
     async def say(self, delta: Delta) -> None:
-        if self._holds is None:
-            await self._send(delta)
-            return
+        tokenizer = self._relay.tokenizer
+        if tokenizer is None:
+            chunk = self._writer.text(delta.choice, delta.text)
+        else:
+            rendered = render_logprobs(tokenizer, delta.token_ids, delta.logprobs)
+            chunk = self._writer.marked(delta.choice, delta.text, rendered)
+        if delta.choice in self._silent:
+            self._silent.discard(delta.choice)
+            chunk = self._writer.role(delta.choice) + chunk
+        await self._outlet.send(chunk)
+        self._exchanged.conversation.delivered(delta.choice, delta.token_count)
+
+    async def weigh(self, delta: Delta) -> None:
+        """Say what cannot be a call; of the rest, only that it is being worked on."""
         now_s = self._relay.clock.monotonic_s()
         free = self._holds[delta.choice].put(delta)
         if free is not None:
             self._said_s = now_s
-            await self._send(free)
+            await self.say(free)
         elif now_s - self._said_s >= HELD_COMMENT_S:  # the conversation believes that it is being told
             self._said_s = now_s
             await self._outlet.send(waiting_comment(-1, 0))
@@ -163,24 +175,9 @@ class _Speech:
         )
         await self._outlet.send(roles + last, more=False)
 
-    async def _send(self, delta: Delta) -> None:
-        tokenizer = self._relay.tokenizer
-        if tokenizer is None:
-            chunk = self._writer.text(delta.choice, delta.text)
-        else:
-            rendered = render_logprobs(tokenizer, delta.token_ids, delta.logprobs)
-            chunk = self._writer.marked(delta.choice, delta.text, rendered)
-        if delta.choice in self._silent:
-            self._silent.discard(delta.choice)
-            chunk = self._writer.role(delta.choice) + chunk
-        await self._outlet.send(chunk)
-        self._exchanged.conversation.delivered(delta.choice, delta.token_count)
-
     async def _calls(self, event: Finished) -> Mapping[int, Calls]:
         """Of choices that ended well; what was held and is no call goes out as text."""
         found: dict[int, Calls] = {}
-        if self._holds is None:
-            return found
         tokenizer = self._relay.tokenizer
         for choice, hold in self._holds.items():
             if event.finish_reasons[choice] == "error":
@@ -191,7 +188,7 @@ class _Speech:
                 rendered = None if tokenizer is None else render_logprobs(tokenizer, *hold.logprobs)
                 found[choice] = Calls(entries, rendered)
             elif (rest := hold.release()) is not None:
-                await self._send(rest)
+                await self.say(rest)
         return found
 
 

@@ -1,6 +1,7 @@
 """A conversation from its admission to its end, with the worker's side driven by hand."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -87,6 +88,25 @@ async def test_a_hopeless_reader_is_cancelled_and_told_so():
         assert (await stage.workers.renew(SLOT)).cancelled == (job.request_id,)
         await stage.finish(end(job, 200))
         assert stage.usage(job).completion_tokens == 1 + 32
+
+
+async def test_unread_probabilities_are_bounded_too():
+    async with Stage(settings(text_chars_max=100)).running() as stage:
+        conversation, job = await stage.begun(chat())
+        flood = ((-1.0, tuple((token, -2.0) for token in range(20))),)
+        await stage.send(replace(piece(job, 0, ""), logprobs=flood))
+        await stage.settled_down()
+        assert (await anext(conversation.events())).ended_by == "slow_reader"
+
+
+async def test_probabilities_wait_for_their_text(stage):
+    conversation, job = await stage.begun(chat())
+    events = conversation.events()
+    await stage.send(replace(piece(job, 0, ""), logprobs=((-1.0, ()),)))
+    await stage.send(replace(piece(job, 1, "é"), token_ids=(9,), logprobs=((-2.0, ((9, -2.0),)),)))
+    assert await anext(events) == Delta(0, "é", 2, (0, 9), ((-1.0, ()), (-2.0, ((9, -2.0),))))
+    await stage.send(piece(job, 2, "e"))
+    assert await anext(events) == Delta(0, "e", 1)
 
 
 async def test_a_request_whose_worker_is_lost_before_anything_was_handed_out_runs_again(stage):
