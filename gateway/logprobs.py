@@ -6,6 +6,8 @@ from typing import Any
 from core.tokens import ChatTokenizer
 from core.wire import TokenLogprob
 
+LOWEST = -9_999.0  # JSON has no minus infinity; what cannot be drawn is called this, as OpenAI does
+
 Rendered = dict[str, list[dict[str, Any]]]
 
 
@@ -21,4 +23,4 @@ def render_logprobs(tokenizer: ChatTokenizer, token_ids: Sequence[int], logprobs
 
 def _token(tokenizer: ChatTokenizer, token_id: int, logprob: float) -> dict[str, Any]:
     text, raw = tokenizer.piece(token_id)
-    return {"token": text, "logprob": logprob, "bytes": list(raw), "token_id": token_id}
+    return {"token": text, "logprob": max(logprob, LOWEST), "bytes": list(raw), "token_id": token_id}

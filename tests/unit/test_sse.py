@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -88,6 +89,11 @@ def test_probabilities_in_a_stream():
     assert (second["bytes"], second["top_logprobs"]) == ([0xA9], [])
     [[call]] = [chunk["choices"] for chunk in chunks(WRITER.end(("stop",), USAGE, calls={0: Calls([], rendered)}))[:1]]
     assert call["logprobs"] == choice["logprobs"]
+
+
+def test_a_token_that_cannot_be_drawn_has_a_number_too():
+    [entry] = render_logprobs(TOKENIZER, (500,), ((0.0, ((501, -math.inf),)),))["content"]
+    assert entry["top_logprobs"][0]["logprob"] == -9_999
 
 
 def whole(*answers, reasons=("stop",), ended_by=None, **options):
