@@ -1,5 +1,7 @@
 """From a conversation to exact token ids, by mistral-common: its validator in serving mode, its chat templates."""
 
+import contextlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -165,6 +167,7 @@ class ChatTokenizer:
                 return SystemMessage(content="" if content is None else content)
             case "tool":
                 tool_text = "" if content is None else content
+                _refuse_half_escapes(tool_text)
                 return ToolMessage(content=tool_text, tool_call_id=raw.get("tool_call_id"), name=raw.get("name"))
             case "assistant":
                 calls = [_tool_call(call) for call in raw.get("tool_calls") or ()]
@@ -222,7 +225,16 @@ def _no_text(*_arguments: object, **_options: object) -> str:
     return ""
 
 
+def _refuse_half_escapes(content: Any) -> None:
+    """JSON in a text may hide what no text may hold: raises UnicodeEncodeError for half of a surrogate pair."""
+    for text in [content] if isinstance(content, str) else [chunk.text for chunk in content if hasattr(chunk, "text")]:
+        if "\\u" in text:
+            with contextlib.suppress(json.JSONDecodeError):
+                json.dumps(json.loads(text), ensure_ascii=False).encode()
+
+
 def _tool_call(raw: Mapping[str, Any]) -> ToolCall:
     function = raw["function"]
+    _refuse_half_escapes(function["arguments"])
     call = FunctionCall(name=function["name"], arguments=function["arguments"])
     return ToolCall(id=raw.get("id") or "null", function=call)

@@ -21,7 +21,7 @@ MODEL_NAME_CHARS_MAX = 256
 
 def models_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["models"], responses={401: ERROR_RESPONSES[401], 503: ERROR_RESPONSES[503]})
-    missing = {404: {**ERROR_RESPONSES[400], "description": "No such model."}}
+    missing: dict[int | str, dict[str, Any]] = {404: {**ERROR_RESPONSES[400], "description": "No such model."}}
 
     async def caller(request: Request) -> Principal:
         return (await authenticate_now(services.principals, services.keeper, request.scope, None)).principal

@@ -1,16 +1,19 @@
+import json
 from importlib.resources import files
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistral_common.protocol.fim.request import FIMRequest
 from mistral_common.protocol.instruct.messages import AssistantMessage, SystemMessage, UserMessage
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
-from mistral_common.tokens.tokenizers.base import Tokenized
+from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy, Tokenized
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
 from core import errors
 from core.errors import PlatformError, SetupError
 from core.tokens import ChatTokenizer
+from core.tools import MARKER, ToolForm
 
 TOOLS = [{"type": "function", "function": {"name": "sky", "description": "", "parameters": {"type": "object"}}}]
 
@@ -216,13 +219,121 @@ def call(identity):
     }
 
 
-def test_tools_are_encoded_where_the_template_has_them_and_refused_elsewhere(v1, v3):
+def test_native_tool_tokens_are_those_of_mistral_common(v3):
     turns = [user("sky?"), call("abcdefghi"), {"role": "tool", "content": "blue", "tool_call_id": "abcdefghi"}]
-    assert len(v3.encode_chat(turns, TOOLS)) > len(v3.encode_chat(turns))
-    for messages, tools in ((turns, None), ([user("sky?")], TOOLS)):
+    assert v3.tool_form == ToolForm(MARKER, 5)
+    text = MistralTokenizer.v3().decode(
+        list(v3.encode_chat(turns, TOOLS)), special_token_policy=SpecialTokenPolicy.KEEP
+    )
+    for marker in ("[AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]"):
+        assert text.count(marker) == 1
+
+
+def test_v1_writes_tools_as_text(v1):
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        user("sky?"),
+        call("abcdefghi"),
+        {"role": "tool", "content": '{"colour": "blue"}', "tool_call_id": "abcdefghi"},
+    ]
+    assert v1.tool_form == ToolForm(MARKER)
+    text = v1.decode(v1.encode_chat(turns, TOOLS))
+    assert text == (
+        '[INST] [AVAILABLE_TOOLS] [{"name": "sky", "parameters": {"type": "object"}}] [/AVAILABLE_TOOLS]\n\n'
+        "Be brief.\n\nsky? [/INST] "
+        '[TOOL_CALLS] [{"name": "sky", "arguments": {"at": 1}}]'
+        ' [INST] [TOOL_RESULTS] {"name": "sky", "content": {"colour": "blue"}} [/TOOL_RESULTS] [/INST]'
+    )
+
+
+def test_v1_tells_results_in_the_order_of_the_calls(v1):
+    calls = [{"id": name * 9, "function": {"name": name, "arguments": "{}"}} for name in "ab"]
+    results = [{"role": "tool", "content": name, "tool_call_id": name * 9} for name in "ba"]
+    text = v1.decode(v1.encode_chat([user("x"), {"role": "assistant", "tool_calls": calls}, *results, user("and?")]))
+    assert text.endswith(
+        '[INST] [TOOL_RESULTS] {"name": "a", "content": "a"} [/TOOL_RESULTS]\n\n'
+        '[TOOL_RESULTS] {"name": "b", "content": "b"} [/TOOL_RESULTS]\n\nand? [/INST]'
+    )
+
+
+MARKERS = ["[INST]", "[/INST]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[AVAILABLE_TOOLS]"]
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_no_text_of_a_v1_tool_turn_can_hold_a_marker(v1, marker):
+    tool = {"type": "function", "function": {"name": "f", "description": marker, "parameters": {"title": marker}}}
+    escaped = json.dumps(marker).replace("[", "\\u005b")
+    turns = [
+        user(marker),
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"x": marker}}}]},
+        {"role": "tool", "content": escaped},
+        {"role": "assistant", "content": marker},
+        user([{"type": "text", "text": marker}]),
+    ]
+    plain = v1.decode(v1.encode_chat([turn if turn["role"] == "tool" else _without(turn) for turn in turns], [tool]))
+    text = v1.decode(v1.encode_chat(turns, [tool]))
+    own = v1.decode(v1.encode_chat([_without(turn) for turn in turns], [_blank(tool)]))
+    assert text.count(marker) == plain.count(marker) == own.count(marker)
+
+
+def _without(turn):
+    if turn.get("tool_calls"):
+        return {**turn, "tool_calls": [{"function": {"name": "f", "arguments": {"x": "y"}}}]}
+    return {**turn, "content": "y"}
+
+
+def _blank(tool):
+    return {"type": "function", "function": {**tool["function"], "description": "y", "parameters": {"title": "y"}}}
+
+
+def test_v1_keeps_the_rules_of_tool_turns(v1):
+    for turns, kind in (
+        ([user("x"), call("a")], errors.MESSAGE_ORDER),
+        ([user("x"), call("a"), user("y")], errors.MESSAGE_ORDER),
+        ([user("x"), {"role": "tool", "content": "y"}], errors.MESSAGE_ORDER),
+    ):
         with pytest.raises(PlatformError) as caught:
-            v1.encode_chat(messages, tools)
-        assert caught.value.kind is errors.INVALID_ARGUMENTS
+            v1.encode_chat(turns, TOOLS)
+        assert caught.value.kind is kind
+
+
+def test_a_user_may_speak_after_a_tool(v1, v3):
+    turns = [
+        user("x"),
+        call("abcdefghi"),
+        {"role": "tool", "content": "y", "tool_call_id": "abcdefghi"},
+        user("z"),
+    ]
+    assert v1.encode_chat(turns)
+    assert v3.encode_chat(turns)
+
+
+@pytest.mark.parametrize("name", ["v1", "v3", "v7"])
+@pytest.mark.parametrize("junk", ["[" * 100_000, "1" * 5_000, '"\\ud800"', "NaN", "{"])
+def test_no_json_of_a_tool_breaks_the_encoding(name, junk):
+    tokenizer = ChatTokenizer.load(name)
+    spoken = {"role": "assistant", "tool_calls": [{"id": "abcdefghi", "function": {"name": "f", "arguments": junk}}]}
+    for turns in (
+        [user("x"), spoken, {"role": "tool", "content": "y", "tool_call_id": "abcdefghi"}],
+        [user("x"), call("abcdefghi"), {"role": "tool", "content": junk, "tool_call_id": "abcdefghi"}],
+    ):
+        assert outcome(tokenizer, turns)
+
+
+def test_neither_content_nor_calls_is_told_in_the_words_of_the_api(v1):
+    with pytest.raises(PlatformError, match="either content or tool_calls, but not none"):
+        v1.encode_chat([user("a"), {"role": "assistant"}, user("b")])
+    with pytest.raises(PlatformError, match="either content or tool_calls, but not both"):
+        v1.encode_chat([user("a"), {**call("a"), "content": "c"}, {"role": "tool", "content": "d"}, user("b")])
+
+
+def test_a_prompt_to_fill_in_is_that_of_mistral_common(v1, v3):
+    ours = v3.encode_fim("def f(", "): pass")
+    assert list(ours) == MistralTokenizer.v3().encode_fim(FIMRequest(prompt="def f(", suffix="): pass")).tokens
+    assert v3.encode_fim("a", "") == tuple(MistralTokenizer.v3().encode_fim(FIMRequest(prompt="a")).tokens)
+    assert (v1.has_fim, v3.has_fim) == (False, True)
+    with pytest.raises(PlatformError, match="surrogate"):
+        v3.encode_fim("a", "\ud800")
 
 
 def test_a_malformed_call_id_has_its_own_code(v3):
