@@ -1,5 +1,6 @@
 """Both databases for tests, migrated: a new SQLite file, and a new database in one real Postgres server per run."""
 
+import contextlib
 import itertools
 import os
 import tempfile
@@ -37,7 +38,12 @@ def _numbers():
 @pytest.fixture
 def postgres_url(postgres_server, _numbers):
     """A new, empty database in the server."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with new_postgres_database(postgres_server, f"test_{os.getpid()}_{next(_numbers)}") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def new_postgres_database(postgres_server, name):
     engine = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
