@@ -13,7 +13,7 @@ DEADLINE_PASSED = "The request ran past its deadline."
 class Held:
     """`outcome` is set once we have stopped it, and says why; `ended_by` names the rule if it was one. `unread`: its
     submitter is gone, and the answer is only kept. `covered` and `delivered` are output tokens over all choices;
-    `covered` 0: nothing bounds them.
+    `covered` 0: nothing bounds them. `dry_refusals`: how often in a row it was refused more with nothing left.
     """
 
     job: Job
@@ -26,6 +26,7 @@ class Held:
     ended: bool = False
     covered: int = 0
     delivered: int = 0
+    dry_refusals: int = 0
 
     @property
     def over(self) -> bool:
@@ -48,7 +49,7 @@ class Held:
             end = _cut_short(end, self.ended_by)
         if outcome is Outcome.FINISHED and self.unread:
             outcome = Outcome.GATEWAY_LOST
-        return Finish(end, self.worker_id, outcome, self.first_token_ms)
+        return Finish(end, self.worker_id, outcome, self.first_token_ms, self.job.keep_answer)
 
 
 def _cut_short(end: End, ended_by: str) -> End:

@@ -30,7 +30,8 @@ LEAVE_S = 2.0
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
     """`renew_full_s` applies while there is no room: then no take listens for cancels. `late_s`: a lease that was not
-    renewed for so long is renewed before anything is taken. A full outbox holds the executor back.
+    renewed for so long is renewed before anything is taken. A full outbox holds the executor back. `extend_pause_s`:
+    before a slice that was refused is asked for again.
     """
 
     renew_s: float = 1.0
@@ -40,6 +41,7 @@ class LoopSettings:
     engine_stall_s: float = 30.0
     drain_s: float = 120.0
     outbox_tokens_max: int = 200_000
+    extend_pause_s: float = 0.25
 
 
 class ExecutorStalledError(Exception):
@@ -71,7 +73,7 @@ class WorkLoop:
         self._observer = observer or NoObserver()
         self._patience = Patience(log)
         self._outbox = Outbox()
-        self._slices = Slices(queue, executor, self._patience, clock, self._abort)
+        self._slices = Slices(queue, executor, self._patience, clock, self._abort, settings.extend_pause_s)
         self._first_slot = slot
         self._slot = slot  # the one that takes; older ones in _leases only finish what they hold
         self._slots_made = 1

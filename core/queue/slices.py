@@ -16,12 +16,17 @@ from core.queue.patience import Patience
 
 SLICE_TOKENS = 1_024  # of each choice
 ASK_AT = 0.75  # of what is covered
-PAUSE_S = 0.25
+# Billing needs a moment to give more: what has put out everything that is covered ends after so many refusals.
+DRY_REFUSALS_MAX = 4
+# No epoch is open: that is our trouble, and passes.
+WAITS_FOR = "epoch"
 EXTENSIONS_PER_CALL = 128
 
 
 class Slices:
-    """For all requests of one loop. `stop` ends one, once: with CANCELLED if it is no longer ours."""
+    """For all requests of one loop. `stop` ends one, once: with CANCELLED if it is no longer ours. `pause_s`: before
+    what was refused is asked for again.
+    """
 
     def __init__(
         self,
@@ -30,12 +35,14 @@ class Slices:
         patience: Patience,
         clock: Clock,
         stop: Callable[[Held, Outcome], None],
+        pause_s: float,
     ) -> None:
         self._queue = queue
         self._executor = executor
         self._patience = patience
         self._clock = clock
         self._stop = stop
+        self._pause_s = pause_s
         self._wanting: dict[str, tuple[Held, float]] = {}  # by request id: not to be asked for before this moment
         self._wake = asyncio.Event()
 
@@ -68,14 +75,13 @@ class Slices:
                     await self._wake.wait()
 
     async def _ask(self, due: list[Held]) -> None:
-        """Whoever had put out everything when it asked, and gets nothing, ends."""
         dry = [held.delivered >= held.covered for held in due]
         extensions = [
             Extension(held.job.request_id, held.job.attempt, held.worker_id, _next_slice(held)) for held in due
         ]
         answers = await self._patience.attempt("extend", partial(self._queue.extend, extensions))
         if answers is None:  # what is not covered is withheld meanwhile
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(self._pause_s)
             return
         for held, was_dry, answer in zip(due, dry, answers, strict=True):
             if not held.over:
@@ -88,16 +94,18 @@ class Slices:
             return
         gained = answer.covered_tokens > held.covered
         if gained:
-            held.covered = answer.covered_tokens
+            held.covered, held.dry_refusals = answer.covered_tokens, 0
             self._executor.cover(request_id, held.covered)
+        elif was_dry and answer.refused_by != WAITS_FOR:
+            held.dry_refusals += 1
         if gained and not answer.refused_by:
             del self._wanting[request_id]
             self.look(held)
-        elif was_dry and not gained and answer.refused_by:
+        elif held.dry_refusals >= DRY_REFUSALS_MAX:
             held.ended_by = answer.refused_by
             self._stop(held, Outcome.FINISHED)
         else:
-            self._wanting[request_id] = (held, self._clock.monotonic_s() + PAUSE_S)
+            self._wanting[request_id] = (held, self._clock.monotonic_s() + self._pause_s)
 
 
 def _choices(held: Held) -> int:

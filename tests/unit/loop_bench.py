@@ -16,12 +16,15 @@ from core.meter.usage import UsageEvent
 from core.queue.base import (
     Admission,
     Admitted,
+    Claim,
     Extended,
     Extension,
     Finish,
     Price,
     QueueSettings,
+    Refused,
     Renewal,
+    Repeated,
     Settlement,
     TierBounds,
     WorkerSlot,
@@ -44,7 +47,8 @@ from workers.text import Vocabulary
 TIER = "pool"
 LEASE_MS = 6_000
 WAIT_S = 20
-QUICK = LoopSettings(renew_s=0.02, renew_full_s=0.02, take_wait_s=0.1)
+QUICK = LoopSettings(renew_s=0.02, renew_full_s=0.02, take_wait_s=0.1, extend_pause_s=0.05)
+FREE, NANO_PER_TOKEN = Price("1", 0, 0, 0), Price("1", 1_000, 1_000, 1_000)
 VOCABULARY = Vocabulary.load("v1")
 MODEL = SentencePieceProcessor(model_file=str(tokenizer_file("v1")))
 
@@ -162,7 +166,17 @@ class Bench:
         await asyncio.wait(self._tasks[1:])
         await self.gateway.close()
 
-    async def ask(self, request_id: str, text: str = "", *, deadline_ms: int = 600_000, **sampling) -> None:
+    async def ask(
+        self,
+        request_id: str,
+        text: str = "",
+        *,
+        deadline_ms: int = 600_000,
+        covered: int = 0,
+        claim: Claim | None = None,
+        **sampling,
+    ) -> Admitted | Repeated:
+        """With `covered` a token costs 1 nano-unit, else nothing."""
         prompt = tuple(MODEL.encode(f"[INST] {text} [/INST]"))
         job = Job(
             request_id=request_id,
@@ -176,9 +190,14 @@ class Bench:
             cost_expected=1,
             prompt_ids=prompt,
             sampling=Sampling(**({"max_tokens": 1_000} | sampling)),
+            output_covered=covered,
+            keep_answer=claim is not None,
         )
-        admission = Admission(job, "k", 0, (Price("1", 0, 0, 0),), (), 1_000, 1, 600_000)
-        assert isinstance(await self.gateway.admit(admission), Admitted)
+        price = NANO_PER_TOKEN if covered else FREE
+        admission = Admission(job, "k", 0, (price,), (), covered or 1_000, 1, 600_000, claim)
+        answer = await self.gateway.admit(admission)
+        assert not isinstance(answer, Refused)
+        return answer
 
     async def end(self, request_id: str) -> End:
         await until(lambda: any(isinstance(event, End) for event in self.events[request_id]))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import structlog
 from redis.exceptions import BusyLoadingError, ResponseError
@@ -67,3 +69,13 @@ async def test_a_defect_surfaces():
 
     with pytest.raises(ResponseError):
         await Patience(structlog.get_logger()).insist("finish", call)
+
+
+def test_merged_pieces_keep_their_probabilities():
+    outbox = Outbox()
+    odds = [(-0.5 * index, ((index, -0.5 * index),)) for index in range(3)]
+    pieces = [replace(piece("a", index, index), logprobs=(odds[index],)) for index in range(3)]
+    for each in pieces:
+        outbox.add("g1", each)
+    (merged,) = outbox.empty().replies["g1"]
+    assert merged.logprobs == tuple(odds)
