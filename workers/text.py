@@ -72,13 +72,28 @@ def _sentencepiece(path: Path) -> Vocabulary:
     ids = range(model.vocab_size())
     surfaces = tuple(_surface(model, i) for i in ids)
     unknown = model.unk_id()
-    before = len(model.encode(_ALONE))
     return Vocabulary(
         surfaces,
         strips=frozenset(i for i in ids if i != unknown and surfaces[i].startswith(" ")),
         controls={i: str(model.id_to_piece(i)) for i in ids if i == unknown or model.is_control(i)},
-        encode=lambda text: list(model.encode(_ALONE + text)[before:]),
+        encode=_Encoder(model),
     )
+
+
+class _Encoder:
+    """A text in the middle of an answer: without a first space, and the sign for a space by its bytes."""
+
+    def __init__(self, model: SentencePieceProcessor) -> None:
+        self._model = model
+        self._before = len(model.encode(_ALONE))
+        self._sign = [int(model.piece_to_id(f"<0x{byte:02X}>")) for byte in _SPACE.encode()]
+
+    def __call__(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for number, part in enumerate(text.split(_SPACE)):
+            ids += self._sign if number else []
+            ids += self._model.encode(_ALONE + part)[self._before :]
+        return ids
 
 
 def _tekken(path: Path) -> Vocabulary:

@@ -1,6 +1,7 @@
 """From an engine's tokens to pieces and ends: stop strings, choices, continued answers, counts."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -10,11 +11,13 @@ from core.clock import SystemClock
 from core.queue.executor import Ended
 from core.wire import CHAT, Job, Piece, Sampling
 from tests.unit.loop_bench import MODEL, VOCABULARY
-from workers.engines.base import ChoiceEnd
+from workers.engines.base import ChoiceEnd, Tokens
 from workers.engines.echo import EchoEngine
 from workers.generator import Generator
+from workers.text import Vocabulary
 
 WAIT_S = 20
+V3_TOOL_CALLS = 5
 
 
 def job(prompt="hello", emitted=(), **sampling):
@@ -36,13 +39,14 @@ def job(prompt="hello", emitted=(), **sampling):
     )
 
 
-async def run(job, engine=None, **echo):
+async def run(job, engine=None, vocabulary=VOCABULARY, tokenizer="v1", **echo):
     """The pieces by choice, and the end."""
     price = {"input": "0"}
     options = {"answer_tokens": 30, "faults": True, **echo}
-    tier = Tier(name="pool", engine="echo", weights="-", context_tokens=2_048, price=price, echo=options)
+    names = {"name": "pool", "engine": "echo", "weights": "-", "tokenizer": tokenizer}
+    tier = Tier(context_tokens=2_048, price=price, echo=options, **names)
     log = structlog.get_logger()
-    generator = Generator((engine or EchoEngine)(tier, "-", SystemClock(), log), VOCABULARY, log)
+    generator = Generator((engine or EchoEngine)(tier, "-", SystemClock(), log), vocabulary, log)
     await generator.start()
     generator.submit(job)
     pieces: dict[int, list[Piece]] = {choice: [] for choice in range(job.sampling.n)}
@@ -138,3 +142,97 @@ class CachingEngine(EchoEngine):
 async def test_the_prompt_is_cached_only_as_far_as_no_choice_computed_it():
     _, ended = await run(job(n=2), engine=CachingEngine)
     assert ended.end.usage.cached_tokens == 3
+
+
+async def test_the_whole_answer_is_kept_if_asked_for():
+    pieces, ended = await run(replace(job(n=2, stop=("zzzz",)), keep_answer=True), tokens_per_s=2_000)
+    assert [answer.text for answer in ended.end.answers] == [text(pieces[0]), text(pieces[1])]
+    assert {(answer.token_ids, answer.logprobs) for answer in ended.end.answers} == {((), ())}
+    _, plain = await run(job(n=2))
+    assert plain.end.answers == ()
+
+
+async def test_ids_and_log_probabilities_are_kept_if_asked_for():
+    pieces, ended = await run(replace(job(logprobs=1), keep_answer=True), tokens_per_s=2_000)
+    (answer,) = ended.end.answers
+    assert answer.token_ids == ids(pieces[0])
+    assert answer.logprobs == tuple(report for piece in pieces[0] for report in piece.logprobs)
+    assert len(answer.logprobs) == 30
+
+
+async def test_a_kept_answer_has_the_text_of_an_earlier_attempt():
+    whole, _ = await run(job())
+    begun = ids(whole[0])[:7]
+    _, ended = await run(replace(job(emitted=(begun,)), keep_answer=True))
+    assert ended.end.answers[0].text == text(whole[0])
+
+
+async def test_what_an_engine_says_is_wrong_reaches_the_caller():
+    _, ended = await run(replace(job(), grammar='start: "x"'))
+    assert ended.failed
+    assert ended.end.error == "The echo engine knows no grammars."
+
+
+class CallingEngine(EchoEngine):
+    """Begins its answer with the control token that begins tool calls, of the v3 vocabulary."""
+
+    async def steps(self):
+        begun = False
+        async for step in super().steps():
+            if not begun:
+                yield [Tokens("r", 0, (V3_TOOL_CALLS,)), *step]
+                begun = True
+            else:
+                yield step
+
+
+@pytest.mark.parametrize(("marked", "begins"), [(True, "[TOOL_CALLS]"), (False, "")])
+async def test_the_token_that_begins_tool_calls_is_written_out_if_asked_for(marked, begins):
+    vocabulary = Vocabulary.load("v3")
+    assert vocabulary.controls[V3_TOOL_CALLS] == "[TOOL_CALLS]"
+    one = replace(job(), tool_marker=marked)
+    pieces, _ = await run(one, engine=CallingEngine, vocabulary=vocabulary, tokenizer="v3")
+    assert text(pieces[0]).startswith(begins)
+    assert len(ids(pieces[0])) == 31
+    assert "[" not in text(pieces[0])[len(begins) :]
+
+
+async def test_an_engine_that_breaks_breaks_the_steps():
+    class BrokenEngine(EchoEngine):
+        async def steps(self):
+            yield [ChoiceEnd("r", 0, "error", "The engine failed.")]
+            raise RuntimeError("out of memory")
+
+    log = structlog.get_logger()
+    tier = Tier(name="pool", engine="echo", weights="-", context_tokens=2_048, price={"input": "0"})
+    generator = Generator(BrokenEngine(tier, "-", SystemClock(), log), VOCABULARY, log)
+    await generator.start()
+    generator.submit(job())
+    steps = generator.steps()
+    (ended,) = await anext(steps)
+    assert ended.failed
+    with pytest.raises(RuntimeError, match="out of memory"):
+        await anext(steps)
+
+
+async def test_whoever_takes_no_steps_holds_the_engine_back():
+    taken = []
+
+    class CountingEngine(EchoEngine):
+        async def steps(self):
+            async for step in super().steps():
+                taken.append(step)
+                yield step
+
+    log = structlog.get_logger()
+    echo = {"answer_tokens": 1_000, "tokens_per_s": 10_000.0}
+    tier = Tier(name="pool", engine="echo", weights="-", context_tokens=2_048, price={"input": "0"}, echo=echo)
+    generator = Generator(CountingEngine(tier, "-", SystemClock(), log), VOCABULARY, log)
+    await generator.start()
+    generator.submit(job())
+    steps = generator.steps()
+    await anext(steps)
+    await asyncio.sleep(0.05)  # in which several steps would be due
+    assert len(taken) <= 2
+    await steps.aclose()
+    await generator.close()

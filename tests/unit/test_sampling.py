@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
+from transformers import RepetitionPenaltyLogitsProcessor
 
 from core.wire import Sampling
 from workers.engines.sampling import Draw, choose
@@ -12,8 +13,8 @@ from workers.engines.sampling import Draw, choose
 EOS = (2,)
 
 
-def draw(request_id="r", choice=0, emitted=(), **sampling) -> Draw:
-    return Draw(Sampling(max_tokens=100, **{"temperature": 1.0, **sampling}), request_id, choice, emitted)
+def draw(request_id="r", choice=0, emitted=(), prompt=(), **sampling) -> Draw:
+    return Draw(Sampling(max_tokens=100, **{"temperature": 1.0, **sampling}), request_id, choice, emitted, prompt)
 
 
 def pick(scores: torch.Tensor, draws: list[Draw]) -> list[int]:
@@ -137,6 +138,64 @@ def test_a_penalty_falls_on_its_own_row():
     scores = torch.tensor([[1.0, 1.5], [1.0, 1.5]])
     draws = [draw(temperature=0.0, presence_penalty=2.0, emitted=(1,)), draw(temperature=0.0)]
     assert pick(scores, draws) == [0, 1]
+
+
+def test_the_repetition_penalty_is_that_of_transformers_over_prompt_and_output():
+    torch.manual_seed(2)
+    scores, prompt, emitted = torch.randn(1, 300), (5, 7, 7, 290), (11, 5)
+    expected = RepetitionPenaltyLogitsProcessor(penalty=1.7)(torch.tensor([[*prompt, *emitted]]), scores.clone())
+    one = draw(temperature=0.0, repetition_penalty=1.7, prompt=prompt, emitted=emitted[:1])
+    one.append(emitted[1])
+    penalised = scores.clone()
+    choose(penalised, [one], ())
+    assert torch.equal(penalised, expected)
+
+
+@pytest.mark.parametrize(("top_k", "allowed"), [(1, {2}), (2, {2, 0}), (3, {2, 0, 1}), (0, {2, 0, 1}), (99, {2, 0, 1})])
+def test_top_k_keeps_the_likeliest(top_k, allowed):
+    assert set(chosen([1.0, 0.0, 2.0], 500, seed=3, top_k=top_k)) == allowed
+
+
+def test_top_p_counts_shares_of_what_top_k_keeps():
+    # Of the two likeliest, token 2 has 0.731: enough for 0.7, which among all three it is not.
+    assert set(chosen([1.0, 0.0, 2.0], 500, seed=3, top_p=0.7)) == {2, 0}
+    assert set(chosen([1.0, 0.0, 2.0], 500, seed=3, top_p=0.7, top_k=2)) == {2}
+
+
+def test_log_probabilities_are_of_what_the_model_said_and_of_their_own_row():
+    torch.manual_seed(3)
+    scores = torch.randn(4, 500)
+    said = torch.log_softmax(scores, dim=-1)
+    draws = [
+        draw(seed=1, temperature=0.3, top_k=3, presence_penalty=2.0, emitted=(4, 5), logprobs=3),
+        draw(seed=1),
+        draw(temperature=0.0, min_tokens=9, repetition_penalty=1.5, prompt=(1, 2), logprobs=0),
+        draw(seed=2, temperature=1.5, logprobs=2),
+    ]
+    tokens = pick(scores, draws)
+    assert [len(one.reports) for one in draws] == [1, 0, 1, 1]
+    for row in (0, 2, 3):
+        own, top = draws[row].reports[0]
+        assert own == pytest.approx(said[row, tokens[row]].item(), abs=1e-5)
+        assert len(top) == draws[row].logprobs
+        likeliest = said[row].topk(len(top))
+        assert [token_id for token_id, _ in top] == likeliest.indices.tolist()
+        assert [value for _, value in top] == pytest.approx(likeliest.values.tolist(), abs=1e-5)
+
+
+def test_a_position_that_is_computed_again_is_reported_once():
+    one = draw(temperature=0.0, emitted=(3,), logprobs=1)
+    pick(torch.tensor([[1.0, 2.0]]), [one])
+    pick(torch.tensor([[1.0, 2.0]]), [one])
+    one.append(1)
+    pick(torch.tensor([[9.0, 2.0]]), [one])
+    assert [top[0][0] for _, top in one.reports] == [1, 0]
+
+
+def test_more_log_probabilities_than_tokens_exist_are_all_of_them():
+    one = draw(temperature=0.0, logprobs=20)
+    pick(torch.tensor([[1.0, 2.0, 3.0]]), [one])
+    assert [token_id for token_id, _ in one.reports[0][1]] == [2, 1, 0]
 
 
 def test_rows_without_a_draw_are_left_alone():

@@ -1,8 +1,10 @@
 import itertools
+from importlib.resources import files
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from sentencepiece import SentencePieceProcessor
 
 from core.errors import SetupError
@@ -12,6 +14,9 @@ from workers.text import ChoiceText, Vocabulary
 NAMES = ("v1", "v3", "v7")
 MODELS = {name: SentencePieceProcessor(model_file=str(tokenizer_file(name))) for name in NAMES}
 VOCABULARIES = {name: Vocabulary.load(name) for name in NAMES}
+TEKKEN_FILE = str(files("mistral_common") / "data" / "tekken_240911.json")
+TEKKEN = Tekkenizer.from_file(TEKKEN_FILE)
+TEKKEN_VOCABULARY = Vocabulary.load(TEKKEN_FILE)
 
 
 def byte(value, name="v1"):
@@ -52,6 +57,27 @@ def run(text, ids, cuts):
 @given(ids=token_ids, cuts=st.lists(st.integers(0, 40), max_size=40))
 def test_increments_add_up_to_what_the_tokenizer_decodes(name, ids, cuts):
     assert run(ChoiceText(VOCABULARIES[name]), ids, cuts) == (MODELS[name].decode(ids), len(ids))
+
+
+# Most pieces are whole characters; half of one is what has to be put together, or found to be broken.
+tekken_halves = [i for i in range(1_000, 131_072) if "\ufffd" in TEKKEN.decode([i])]
+tekken_ids = st.lists(
+    st.one_of(st.integers(0, 131_071), st.sampled_from(tekken_halves), st.sampled_from([1, 2, 9])), max_size=40
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ids=tekken_ids, cuts=st.lists(st.integers(0, 40), max_size=40))
+def test_increments_of_a_tekken_vocabulary_add_up_too(ids, cuts):
+    assert run(ChoiceText(TEKKEN_VOCABULARY), ids, cuts) == (TEKKEN.decode(ids), len(ids))
+
+
+@pytest.mark.parametrize("name", [*NAMES, "tekken"])
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_ids_of_a_text_in_the_middle_of_an_answer_stand_for_its_bytes(name, text):
+    vocabulary = VOCABULARIES.get(name, TEKKEN_VOCABULARY)
+    assert b"".join([vocabulary.token_bytes(i) for i in vocabulary.encode(text)]) == text.encode()
 
 
 @settings(max_examples=100, deadline=None)
@@ -128,3 +154,8 @@ def test_an_unknown_tokenizer_is_named(tmp_path):
     other.write_text("something else")
     with pytest.raises(SetupError, match="not a sentencepiece model"):
         Vocabulary.load(str(other))
+    other = tmp_path / "tekken.json"
+    for text in ("something else", "{}", "[]", '{"vocab": []}'):
+        other.write_text(text)
+        with pytest.raises(SetupError, match="not a Tekken vocabulary"):
+            Vocabulary.load(str(other))

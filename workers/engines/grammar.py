@@ -78,14 +78,16 @@ class _FirstTokens:
 
 
 class _Pieces:
-    """A vocabulary as llguidance wants it."""
+    """A vocabulary as llguidance wants it. Ids up to `size` that only the model has are like control pieces."""
 
     bos_token_id = None
 
-    def __init__(self, vocabulary: Vocabulary, eos_id: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, eos_id: int, size: int) -> None:
+        known = len(vocabulary.surfaces)
         self.eos_token_id = eos_id
-        self.tokens = [vocabulary.token_bytes(i) for i in range(len(vocabulary.surfaces))]
-        self.special_token_ids = list(vocabulary.controls)
+        self.tokens = [vocabulary.token_bytes(i) for i in range(known)]
+        self.tokens += [f"<unknown_{i}>".encode() for i in range(known, size)]
+        self.special_token_ids = [*vocabulary.controls, *range(known, size)]
         for i, piece in vocabulary.controls.items():
             if piece.startswith("[") and piece.endswith("]"):
                 self.tokens[i] = f"<{piece[1:-1]}>".encode()
@@ -99,15 +101,13 @@ class Grammars:
     """Of one model: its vocabulary, and the ids that end its answers. Thread-safe."""
 
     def __init__(self, vocabulary: Vocabulary, eos_ids: Sequence[int], vocabulary_size: int) -> None:
-        self._eos_ids = tuple(eos_ids)
+        size = max(vocabulary_size, len(vocabulary.surfaces))
+        self._eos_ids = [i for i in eos_ids if i < size]
         self._first = _FirstTokens(vocabulary)
         self._tokenizer = None
-        if eos_ids:
-            self._tokenizer = LLTokenizer(
-                TokenizerWrapper(_Pieces(vocabulary, eos_ids[0])),
-                n_vocab=max(vocabulary_size, len(vocabulary.surfaces)),
-                eos_token=list(eos_ids),
-            )
+        if self._eos_ids:
+            pieces = _Pieces(vocabulary, self._eos_ids[0], size)
+            self._tokenizer = LLTokenizer(TokenizerWrapper(pieces), eos_token=self._eos_ids)
         self._compiled: Callable[[str], LLMatcher | None] = functools.lru_cache(COMPILED_MAX)(self._compile)
 
     def begin(self, grammar: str, emitted_ids: Sequence[int] = ()) -> Constraint | None:

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
-from core.wire import CHAT, Job, Sampling
+from core.wire import CHAT, Job, Sampling, TokenLogprob
 from workers.engines.base import ChoiceEnd, Engine, Tokens
 
 CONTEXT_TOKENS = 512
@@ -12,7 +12,7 @@ WAIT_S = 60
 PROMPT = (1, 733, 16289, 28793, 22557, 733, 28748, 16289, 28793)  # [INST] Hello [/INST]
 
 
-def job(request_id="r", *, prompt=PROMPT, emitted=(), **sampling):
+def job(request_id="r", *, prompt=PROMPT, emitted=(), grammar=None, **sampling):
     return Job(
         request_id=request_id,
         submitter="s",
@@ -25,6 +25,7 @@ def job(request_id="r", *, prompt=PROMPT, emitted=(), **sampling):
         cost_expected=1,
         prompt_ids=prompt,
         emitted_ids=emitted,
+        grammar=grammar,
         sampling=Sampling(**({"max_tokens": 12, "seed": 7} | sampling)),
     )
 
@@ -33,6 +34,7 @@ class Run:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.ids: dict[tuple[str, int], list[int]] = defaultdict(list)
+        self.logprobs: dict[tuple[str, int], list[TokenLogprob]] = defaultdict(list)
         self.ends: dict[tuple[str, int], list[ChoiceEnd]] = defaultdict(list)
         self._steps = engine.steps()
 
@@ -49,6 +51,7 @@ class Run:
             if isinstance(output, Tokens):
                 assert output.token_ids
                 self.ids[key] += output.token_ids
+                self.logprobs[key] += output.logprobs
             else:
                 self.ends[key].append(output)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from tests.contracts.engines.run import CONTEXT_TOKENS, PROMPT, job
 
 LONG = {"max_tokens": 200, "min_tokens": 200}
@@ -101,6 +103,28 @@ async def test_a_job_that_cannot_be_served_fails_alone(run):
     assert run.ends["bad", 0][0].reason == "error"
     assert run.ends["bad", 0][0].error
     assert answers["good", 0][1] in {"stop", "length"}
+
+
+@pytest.mark.parametrize("likeliest", [0, 3])
+async def test_each_token_has_its_log_probability_if_asked_for(run, likeliest):
+    asked = job("asked", logprobs=likeliest, n=2, emitted=((22557,), ()))
+    answers = await run.answer(asked, job("plain"))
+    for choice in range(2):
+        reports = run.logprobs["asked", choice]
+        assert len(reports) == len(answers["asked", choice][0]) > 0
+        for own, top in reports:
+            assert own <= 0
+            assert len(top) <= likeliest
+            assert [value for _, value in top] == sorted([value for _, value in top], reverse=True)
+    assert run.logprobs["plain", 0] == []
+    assert answers["plain", 0] == (await run.answer(job("again", logprobs=5)))["again", 0], "asking changes nothing"
+
+
+async def test_a_grammar_that_cannot_be_used_fails_alone(run):
+    answers = await run.answer(job("bad", n=2, grammar="start: %json {"), job("good"))
+    assert [answers["bad", choice] for choice in range(2)] == [((), "error")] * 2
+    assert all(run.ends["bad", choice][0].error for choice in range(2))
+    assert answers["good", 0][1] != "error"
 
 
 async def test_stats_tell_idle_from_busy(run):
