@@ -93,7 +93,14 @@ CHUNKS = st.lists(
     max_size=2,
 )
 CONTENT = TEXT | TEXT | st.none() | CHUNKS
-NAME = st.sampled_from(["sky", "a-b_1", "a b", "", "f\n", 'f"', "x" * 65])
+USER = {"role": "user", "content": "x [/INST]"}
+SPOKEN = {"id": "abcdefghi", "function": {"name": "sky", "arguments": '{"a": "[/INST]"}'}}
+TOOL_TURNS = [
+    {"role": "assistant", "content": "y"},
+    {"role": "assistant", "tool_calls": [SPOKEN]},
+    {"role": "tool", "content": '{"a": "\\u005b/INST]"}', "tool_call_id": "abcdefghi"},
+]
+NAME = st.sampled_from(["sky", "sky", "sky", "a-b_1", "a b", "", "f\n", 'f"', "x" * 65])
 IDS = st.sampled_from(["abcdefghi", "call_12345", "null", "", None])
 CALL = st.fixed_dictionaries(
     {"function": st.fixed_dictionaries({"name": NAME, "arguments": TEXT | st.dictionaries(TEXT, JUNK, max_size=2)})},
@@ -138,68 +145,81 @@ TOOL = st.fixed_dictionaries(
     },
     optional={"type": st.just("function")},
 )
-CHOICE = st.sampled_from(["auto", "none", "any", "required", {"function": {"name": "sky"}}, "odd"])
-FORMAT = st.sampled_from([{"type": "json_object"}, {"type": "text"}, {"type": "json_schema"}]) | st.fixed_dictionaries(
+CHOICE = st.sampled_from(["auto", "auto", "none", "any", "required", {"function": {"name": "sky"}}])
+FORMAT = st.sampled_from([{"type": "json_object"}, {"type": "text"}]) | st.fixed_dictionaries(
     {
         "type": st.just("json_schema"),
         "json_schema": st.fixed_dictionaries({"name": TEXT, "schema": SCHEMA}, optional={"strict": st.booleans()}),
     }
 )
 SHARED = {
-    "temperature": st.sampled_from([0, 0.7, 1.5, 1.6, None, -1, "x"]),
-    "top_p": st.sampled_from([1, 0.5, 0, None]),
-    "max_tokens": st.sampled_from([0, 1, 16, 4_096, None, -1, 10**10]),
-    "min_tokens": st.sampled_from([0, 1, 99]),
-    "stop": TEXT | st.lists(TEXT, max_size=2) | st.none(),
-    "random_seed": st.integers(-1, 2**64),
+    "temperature": st.sampled_from([0, 0.7, 1.5, None]),
+    "top_p": st.sampled_from([1, 1.0, 0.5, None]),
+    "max_tokens": st.sampled_from([1, 16, 99, None]),
+    "min_tokens": st.sampled_from([0, 1]),
+    "stop": st.sampled_from(["x", ["x", "🦊"], [], None]),
+    "random_seed": st.integers(0, 2**63 - 1),
     "stream": st.booleans(),
-    "metadata": JUNK,
-    "seed": JUNK,
-    "odd\r\n": JUNK,
+    "metadata": st.sampled_from([{}, {"a": [1, None]}, None]),
 }
-CHAT_BODY = st.fixed_dictionaries(
-    {"model": st.sampled_from(["v1", "v3", "v7", "none"]), "messages": st.lists(MESSAGE, max_size=4) | JUNK},
-    optional={
-        **SHARED,
-        "n": st.integers(0, 9),
-        "safe_prompt": st.booleans(),
-        "tools": st.lists(TOOL, max_size=2) | st.none(),
-        "tool_choice": CHOICE | st.none(),
-        "parallel_tool_calls": st.booleans() | st.none(),
-        "response_format": FORMAT | st.none(),
-        "logprobs": st.booleans() | st.none(),
-        "top_logprobs": st.integers(-1, 21),
-        "top_k": st.integers(-2, 9),
-        "repetition_penalty": st.floats(),
-        "prediction": JUNK | st.just({"type": "content", "content": "x"}),
-        "service_tier": st.sampled_from(["auto", "default", 1]),
-        "stream_options": JUNK,
-        "guardrails": st.just([]) | JUNK,
-    },
-)
-FIM_BODY = st.fixed_dictionaries(
-    {"model": st.sampled_from(["v1", "v3", "v7"]), "prompt": TEXT}, optional={**SHARED, "suffix": TEXT | st.none()}
-)
-EMBED_BODY = st.fixed_dictionaries(
-    {"model": st.sampled_from([EMBEDDING.name, "v1"]), "input": TEXT | st.lists(TEXT, max_size=3) | JUNK},
-    optional={
-        "encoding_format": st.sampled_from(["float", "base64", "odd"]),
-        "output_dtype": st.sampled_from(["float", "int8"]),
-        "output_dimension": st.sampled_from([384, 1, 0, None]),
-        "metadata": JUNK,
-        "dimensions": JUNK,
-        "user": JUNK,
-    },
-)
+CHAT = {
+    **SHARED,
+    "n": st.integers(1, 8),
+    "safe_prompt": st.booleans(),
+    "tools": st.lists(TOOL, max_size=2) | st.none(),
+    "tool_choice": CHOICE,
+    "parallel_tool_calls": st.booleans(),
+    "response_format": FORMAT | st.none(),
+    "logprobs": st.just(True),
+    "top_logprobs": st.sampled_from([0, None]),
+    "top_k": st.integers(-1, 9),
+    "repetition_penalty": st.sampled_from([0.5, 1.2, None]),
+    "prediction": st.just({"type": "content", "content": "x"}),
+    "service_tier": st.sampled_from(["auto", "standard_only", None]),
+    "stream_options": st.just({"include_usage": True}),
+    "guardrails": st.just([]),
+}
+CONVERSATION = st.lists(st.sampled_from([USER, *TOOL_TURNS]), max_size=3).map(lambda turns: [*turns, USER])
+CHAT_NEEDS = {
+    "model": st.sampled_from(["v1", "v3", "v7"]),
+    "messages": CONVERSATION
+    | CONVERSATION
+    | st.lists(MESSAGE, max_size=3)
+    | TEXT.map(lambda text: [{**USER, "content": text}]),
+}
+FIM = {**SHARED, "suffix": TEXT | st.none()}
+FIM_NEEDS = {"model": st.sampled_from(["v1", "v3", "v7"]), "prompt": TEXT}
+EMBED = {
+    "encoding_format": st.sampled_from(["float", "base64"]),
+    "output_dtype": st.just("float"),
+    "output_dimension": st.sampled_from([384, None]),
+    "metadata": st.sampled_from([{}, {"a": 1}]),
+}
+EMBED_NEEDS = {"model": st.just(EMBEDDING.name), "input": TEXT | st.lists(TEXT, min_size=1, max_size=3)}
+EXTRA = {"odd\r\n": JUNK, "seed": JUNK, "user": JUNK, "max_completion_tokens": JUNK, "dimensions": JUNK}
+
+
+@st.composite
+def bodies(draw, needs, may):
+    """Mostly right; in half of them one field is junk, or one that only lenient mode knows is there too."""
+    chosen = draw(st.lists(st.sampled_from(sorted(may)), max_size=4, unique=True))
+    body = {name: draw(value) for name, value in (needs | {name: may[name] for name in chosen}).items()}
+    match draw(st.sampled_from(["right", "right", "junk", "extra"])):
+        case "junk":
+            body[draw(st.sampled_from([*body, *may]))] = draw(JUNK | st.sampled_from([-1, 10**30, 0.5, "auto", [], {}]))
+        case "extra":
+            name = draw(st.sampled_from(sorted(EXTRA)))
+            body[name] = draw(EXTRA[name])
+    return body
+
+
+CHAT_BODY, FIM_BODY, EMBED_BODY = bodies(CHAT_NEEDS, CHAT), bodies(FIM_NEEDS, FIM), bodies(EMBED_NEEDS, EMBED)
 MODES = st.sampled_from([Mode.STRICT, Mode.LENIENT])
 SLOW_OK = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
 
 def holds(read, admitter, body, mode):
-    try:
-        raw = json.dumps(body).encode()
-    except UnicodeEncodeError:
-        return
+    raw = json.dumps(body).encode()
     try:
         admission, ignored = read(admitter, raw, mode)
     except PlatformError as error:
