@@ -22,3 +22,10 @@ def new_world(request: pytest.FixtureRequest) -> WorldMaker:
 async def world(new_world: WorldMaker) -> AsyncIterator[World]:
     async with new_world() as made:
         yield made
+
+
+@pytest.fixture
+async def blank_world(new_world: WorldMaker) -> AsyncIterator[World]:
+    """No epoch was ever opened."""
+    async with new_world(epoch=0) as made:
+        yield made

@@ -43,6 +43,7 @@ from core.queue.redis import RedisQueueKeeper, RedisSubmitterQueue, RedisWorkerQ
 from core.queue.rules import Rule, RuleKind
 from core.wire import CHAT, INTERACTIVE, End, Job, Sampling, Usage
 
+START_MS = 1_700_000_000_000
 LEASE_MS = 6_000
 REAP_EVERY_MS = 1_000
 RICH_NANO = 10**15
@@ -193,8 +194,8 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def memory_world() -> AsyncIterator[World]:
-    clock = ManualClock()
+async def memory_world(epoch: int = 1) -> AsyncIterator[World]:
+    clock = ManualClock(START_MS)
     broker = MemoryBroker(SETTINGS, clock)
 
     async def new_submitter(name: str) -> SubmitterQueue:
@@ -213,7 +214,7 @@ async def memory_world() -> AsyncIterator[World]:
         broker.restart()
 
     funds = MemoryCreditStore(broker)
-    assert await funds.open_epoch(1)
+    assert epoch == 0 or await funds.open_epoch(epoch)
     yield World(
         clock=clock,
         gateway=await new_submitter("g1"),
@@ -231,8 +232,9 @@ async def memory_world() -> AsyncIterator[World]:
 
 
 @contextlib.asynccontextmanager
-async def redis_world(socket: str) -> AsyncIterator[World]:
-    clock = ManualClock()
+async def redis_world(socket: str, epoch: int = 1) -> AsyncIterator[World]:
+    """`epoch` 0: none was ever opened."""
+    clock = ManualClock(START_MS)
     async with Redis(unix_socket_path=socket) as client, contextlib.AsyncExitStack() as stack:
         await client.flushall()
 
@@ -264,7 +266,7 @@ async def redis_world(socket: str) -> AsyncIterator[World]:
         )
         for each in (keeper, funds, counters):
             stack.push_async_callback(each.close)
-        assert await funds.open_epoch(1)
+        assert epoch == 0 or await funds.open_epoch(epoch)
         yield World(
             clock=clock,
             gateway=await new_submitter("g1"),
@@ -281,4 +283,4 @@ async def redis_world(socket: str) -> AsyncIterator[World]:
         )
 
 
-WorldMaker = Callable[[], contextlib.AbstractAsyncContextManager[World]]
+WorldMaker = Callable[..., contextlib.AbstractAsyncContextManager[World]]
