@@ -43,10 +43,10 @@ def postgres_url(postgres_server, _numbers):
 
 
 @contextlib.contextmanager
-def new_postgres_database(postgres_server, name):
+def new_postgres_database(postgres_server, name, template="template1"):
     engine = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
     yield postgres_server.set(database=name).render_as_string(hide_password=False)
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))

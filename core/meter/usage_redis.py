@@ -83,6 +83,10 @@ class RedisUsageSource:
         return entries
 
 
-def _event(entry_id: bytes, raw: dict[bytes, bytes]) -> tuple[str, UsageEvent]:
+def usage_event(raw: dict[bytes, bytes]) -> UsageEvent:
     """One msgpack array in the order of UsageEvent: see scripts/settle.lua. A later release may append fields."""
-    return entry_id.decode(), UsageEvent(*msgpack.unpackb(raw[b"u"])[:FIELDS])
+    return UsageEvent(*msgpack.unpackb(raw[b"u"])[:FIELDS])
+
+
+def _event(entry_id: bytes, raw: dict[bytes, bytes]) -> tuple[str, UsageEvent]:
+    return entry_id.decode(), usage_event(raw)
