@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from billing.models import UsageRecord
+from billing.models import KeyLastUsed
 from core.clock import Clock
 from core.errors import CONFLICT, NOT_FOUND, VALIDATION, PlatformError
 from core.ids import IdSource
@@ -41,8 +41,8 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as lists show it. `last_used_ms` is the admission of its youngest usage record; `overlap_ms` until when the
-    secret before the last rotation is valid.
+    """A key as lists show it. `last_used_ms`: when its youngest collected request was admitted; `overlap_ms`: until when
+    the secret before the last rotation is valid.
     """
 
     id: str
@@ -197,7 +197,7 @@ def list_keys(
     count: int | None = None,
 ) -> list[KeyRow]:
     """Keys of one workspace (name or id) or of all, oldest first, revoked ones too; `name`: a part of it."""
-    last_used = select(func.max(UsageRecord.admitted_ms)).where(UsageRecord.key_id == ApiKey.id)
+    last_used = select(KeyLastUsed.last_used_ms).where(KeyLastUsed.key_id == ApiKey.id)
     hint = select(KeySecret.hint).where(KeySecret.key_id == ApiKey.id, KeySecret.expires_ms.is_(None))
     overlap = select(func.max(KeySecret.expires_ms)).where(KeySecret.key_id == ApiKey.id)
     query = (

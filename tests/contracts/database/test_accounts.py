@@ -200,7 +200,8 @@ def test_the_default_workspace_cannot_be_archived_and_there_is_only_one(world):
         (create_workspace, ("{default}", "default"), CONFLICT),
     ],
 )
-def test_what_cannot_be_done_is_said_and_leaves_nothing(world, change, arguments, kind):
+def test_what_cannot_be_done_is_said_and_leaves_nothing(sqlite_database, change, arguments, kind):
+    world = AccountsWorld(sqlite_database)
     before = world.see(list_audit, within=None)
     arguments = [world.default.organisation if argument == "{default}" else argument for argument in arguments]
     options = {"ids": world.ids} if change in {create_organisation, create_workspace} else {}

@@ -1,0 +1,89 @@
+"""GET /v1/limits: every rule that applies to the calling key, in the order in which admission checks them."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from billing.windows import used_in_window
+from core.db import Database, DatabaseUnavailableError
+from core.errors import UNAVAILABLE, PlatformError
+from core.meter.credit import CounterStore
+from core.queue.rules import Rule, RuleState, Window
+from gateway.desk import QUEUE_AWAY
+from gateway.headers import JSON_TYPE
+from gateway.principal import Principal
+from gateway.routes.access import authenticate_now
+from gateway.schemas.answers import ERROR_RESPONSES
+from gateway.schemas.limits import LimitList, LimitState
+from gateway.services import Services
+
+MS_PER_S = 1_000
+
+
+def limits_router(services: Services) -> APIRouter:
+    responses: dict[int | str, dict[str, Any]] = {status: ERROR_RESPONSES[status] for status in (401, 403, 503)}
+    router = APIRouter(tags=["limits"], responses=responses)
+
+    @router.get("/v1/limits", responses={200: {"model": LimitList}}, operation_id="list_limits")
+    async def list_limits(request: Request) -> Response:
+        """What bounds this key: its own limits, its workspace's, its organisation's; how much is used, and until
+        when. Any valid key may ask.
+        """
+        caller = await authenticate_now(services.principals, services.keeper, request.scope, None)
+        now_ms = services.clock.now_ms()
+        try:
+            states = await _states(services.counters, services.database, caller.principal, now_ms)
+        except (DatabaseUnavailableError, *QUEUE_AWAY) as error:
+            message = "The platform cannot tell at the moment how limits stand."
+            raise PlatformError(UNAVAILABLE, message, retry_after_s=1) from error
+        body = LimitList(data=[_shown(state, now_ms) for state in states])
+        return Response(body.model_dump_json(), media_type=JSON_TYPE.decode("ascii"))
+
+    return router
+
+
+async def _states(counters: CounterStore, database: Database, principal: Principal, now_ms: int) -> Sequence[RuleState]:
+    """A calendar rule that stands as unused may be one that nothing has counted here yet: SQL knows."""
+    states = await counters.states(principal.rules)
+    unsure = [
+        (state.rule, window)
+        for state in states
+        if state.remaining == state.rule.limit and (window := _window(state.rule, now_ms)) is not None
+    ]
+    if not unsure:
+        return states
+    known = await asyncio.to_thread(_used, database, principal.organisation, unsure)
+    for (rule, window), used in zip(unsure, known, strict=True):
+        await counters.seed(rule, window, used)
+    return await counters.states(principal.rules)
+
+
+def _used(database: Database, organisation: str, asked: Sequence[tuple[Rule, Window]]) -> list[int]:
+    return [used_in_window(database, organisation, rule, window) for rule, window in asked]
+
+
+def _window(rule: Rule, now_ms: int) -> Window | None:
+    return next((window for window in rule.windows if window.start_ms <= now_ms < window.end_ms), None)
+
+
+def _shown(state: RuleState, now_ms: int) -> LimitState:
+    rule = state.rule
+    window = _window(rule, now_ms)
+    return LimitState.model_validate(
+        {
+            "rule": rule.kind,
+            "scope": rule.scope,
+            "scope_id": rule.scope_id,
+            "tier": rule.tier or None,
+            "value": rule.limit,
+            "hard": rule.hard,
+            "used": rule.limit - state.remaining,
+            "remaining": state.remaining,
+            "reset_s": -(-state.reset_ms // MS_PER_S),
+            "reset_at": -(-(now_ms + state.reset_ms) // MS_PER_S),
+            "window": None if window is None else window.id,
+        }
+    )
