@@ -89,10 +89,12 @@ def _calls(form: ToolForm, tools: Sequence[CallableTool], *, parallel: bool) -> 
     token = f"<[{form.token_id}]> " if form.token_id is not None else ""
     more = f" (/, ?/ call){{0,{CALLS_MAX - 1}}}" if parallel else ""
     names = " | ".join(f"call_{index}" for index in range(len(tools)))
+    # In a conversation mistral-common writes each call's id behind it, so a model may do so too; it is not used.
+    close = '"}"' if form.token_id is None else r'/(, ?"id": ?"[a-zA-Z0-9]{9}")?\}/'
     lines = [f'calls: {token}{begin} call{more} "]"', f"call: {names}"]
     for index, tool in enumerate(tools):
         opening = rf'/\{{"name": ?"{tool.name}", ?"arguments": ?/'
-        lines.append(f'call_{index}: {opening} {_json(_arguments(tool), strict=tool.strict)} "}}"')
+        lines.append(f"call_{index}: {opening} {_json(_arguments(tool), strict=tool.strict)} {close}")
     return "\n".join(lines) + "\n"
 
 

@@ -92,6 +92,12 @@ def test_the_marker_may_be_a_token_of_its_own(allows):
     assert not allows(calls_or_text_grammar(NATIVE, TOOLS, parallel=True), ONE)
 
 
+def test_a_token_form_may_carry_the_id_that_the_prompt_form_has(allows):
+    rest = ONE.removeprefix(MARKER).replace("}}]", '}, "id": "abcdefghi"}]')
+    assert allows(calls_grammar(NATIVE, TOOLS, parallel=True), "\5" + rest)
+    assert not allows(calls_grammar(TEXT, TOOLS, parallel=True), MARKER + rest)
+
+
 def test_json_or_calls(allows):
     grammar = calls_or_json_grammar(TEXT, TOOLS, {"type": "object"}, strict=True, parallel=True)
     for text in (ONE, " " + TWO, '{"a": 1}', ' {"a":1}'):
