@@ -41,8 +41,8 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as lists show it. `last_used_ms`: when its youngest collected request was admitted; `overlap_ms`: until when
-    the secret before the last rotation is valid.
+    """A key as lists show it. `last_used_ms`: when its youngest collected request was admitted; `overlap_ms`: until
+    when the secret before the last rotation is valid.
     """
 
     id: str
