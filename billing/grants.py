@@ -58,7 +58,7 @@ class Grant(Base):
     priority: Mapped[int]
     expires_ms: Mapped[int | None]
     created_ms: Mapped[int]
-    created_by: Mapped[str] = mapped_column(String(64))
+    created_by: Mapped[str] = mapped_column(String(128))
     note: Mapped[str] = mapped_column(String(NOTE_LENGTH_MAX))
 
 
@@ -160,7 +160,8 @@ def correct(
     note: str = "",
 ) -> None:
     """Give back (above 0) or take away (below 0), as a new transaction against cash, revenue, promo or loss. What is
-    held cannot be taken. The same key again changes nothing. Raises PlatformError: VALIDATION, CONFLICT.
+    held cannot be taken; against promo only what was given can, else only what was not. The same key again changes
+    nothing. Raises PlatformError: VALIDATION, CONFLICT.
     """
     other = _AGAINST[against]
     if amount_nano > 0:
@@ -254,7 +255,7 @@ def _take(
     entries = (Entry(prepaid(organisation), -amount_nano), Entry(other, amount_nano))
     journal_key = f"correct:{organisation}:{key}"
     if booked(session, journal_key) is None:
-        grants = _open_grants(session, organisation)
+        grants = [each for each in _open_grants(session, organisation) if (each.kind in GIVEN) == (other == PROMO)]
         left_nano = min(sum(each.remaining_nano for each in grants), account.posted_nano - account.held_nano)
         if left_nano < amount_nano or not post(session, organisation, -amount_nano):
             raise PlatformError(CONFLICT, "There is not so much credit that is not held.", param="amount")

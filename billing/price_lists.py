@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing.prices import VERSION_LENGTH_MAX, PriceScope, PriceVersion, in_force
-from core.catalog import Catalog, LaunchPrice
+from core.catalog import Catalog, LaunchPrice, read_catalog
 from core.clock import Clock
 from core.db import insert_new
 from core.errors import CONFLICT, VALIDATION, PlatformError, SetupError
@@ -41,6 +41,16 @@ class PriceChange:
 
     before: PriceEntry | None
     after: PriceEntry
+
+
+@dataclass(frozen=True, slots=True)
+class PriceFile:
+    """What a file says; `name` of its versions, for a tramontane.toml the day. `start_ms` None: as soon as may be."""
+
+    name: str
+    entries: tuple[PriceEntry, ...]
+    start_ms: int | None = None
+    note: str = ""
 
 
 class _Line(LaunchPrice):
@@ -85,10 +95,15 @@ class PriceList(BaseModel):
         )
 
 
-def read_price_list(path: Path) -> PriceList:
-    """Raises SetupError with one sentence that names the place."""
+def read_price_file(path: Path, now_ms: int) -> PriceFile:
+    """A price list, or the tiers of a tramontane.toml. Raises SetupError with one sentence that names the place."""
     try:
-        return parse_price_list(tomllib.loads(path.read_text(encoding="utf-8")))
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        if "tiers" in raw:
+            today = datetime.fromtimestamp(now_ms / 1000, UTC).date().isoformat()
+            return PriceFile(today, catalog_entries(read_catalog(path)))
+        found = parse_price_list(raw)
+        return PriceFile(found.version, found.entries(), found.start_ms, found.note)
     except OSError as error:
         raise SetupError(f"{path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

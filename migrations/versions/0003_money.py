@@ -183,7 +183,7 @@ def _grants() -> None:
         sa.Column("priority", sa.BigInteger(), nullable=False),
         sa.Column("expires_ms", sa.BigInteger(), nullable=True),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
-        sa.Column("created_by", sa.String(64), nullable=False),
+        sa.Column("created_by", sa.String(128), nullable=False),
         sa.Column("note", sa.String(200), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_grants")),
         sa.UniqueConstraint("organisation", "key", name=op.f("uq_grants_organisation_key")),

@@ -13,7 +13,7 @@ from billing.price_lists import (
     catalog_entries,
     differs,
     parse_price_list,
-    read_price_list,
+    read_price_file,
     seed_prices,
 )
 from billing.prices import PriceScope, PriceVersion, ensure_priced, price_schedules, price_versions
@@ -172,9 +172,20 @@ def test_a_list_is_read_exactly(tmp_path):
         'version = "2026-11"\nstart = 2026-11-01T00:00:00+01:00\n'
         '[[prices]]\ntier = "tiny"\ninput = "0.14"\ncached = "0.000001"\noutput = "0.42"\nplan = "pro"\n'
     )
-    found = read_price_list(file)
+    found = read_price_file(file, NOW)
     assert found.start_ms == 1_793_487_600_000
-    assert found.entries() == (PriceEntry(PriceScope("tiny", plan="pro"), 140_000, 1, 420_000, 50),)
+    assert found.entries == (PriceEntry(PriceScope("tiny", plan="pro"), 140_000, 1, 420_000, 50),)
+
+
+def test_the_tiers_of_a_configuration_are_a_list_too(tmp_path):
+    file = tmp_path / "tramontane.toml"
+    file.write_text(
+        "[plans.development]\nrequests_per_minute = 1\ntokens_per_minute = 1\nconcurrency = 1\ncredit = 1\n"
+        '[tiers.tiny]\nengine = "echo"\nweights = ""\ncontext_tokens = 9\nprice = { input = "0.2", output = "1" }\n'
+    )
+    found = read_price_file(file, NOW)
+    assert (found.name, found.start_ms) == ("2023-11-14", None)
+    assert found.entries == (PriceEntry(PriceScope("tiny"), 200_000, 200_000, 1_000_000),)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +209,7 @@ def test_a_list_that_is_wrong_is_refused(change):
 
 def test_files_that_cannot_be_read_are_one_sentence(tmp_path):
     with pytest.raises(SetupError, match="cannot be read"):
-        read_price_list(tmp_path / "none")
+        read_price_file(tmp_path / "none", NOW)
     (tmp_path / "bad").write_text("=")
     with pytest.raises(SetupError, match="not valid TOML"):
-        read_price_list(tmp_path / "bad")
+        read_price_file(tmp_path / "bad", NOW)
