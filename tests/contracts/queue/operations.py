@@ -1,5 +1,6 @@
 """Random lives of a cell: operations as plain data, played on any world, answered with what anyone could observe."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,19 +9,27 @@ from hypothesis import strategies as st
 
 from core.queue.base import (
     Admitted,
+    Claim,
+    Extension,
     Finish,
     Outcome,
     Refused,
     Standing,
     WorkerSlot,
 )
-from core.queue.rules import Rule, RuleKind
-from core.wire import BATCH, CHAT, EMBED, INTERACTIVE, End, Job, Lost, Usage
-from tests.contracts.queue.world import SETTINGS, World
+from core.queue.rules import Rule, RuleKind, Window
+from core.wire import BATCH, CHAT, EMBED, INTERACTIVE, Answer, End, Job, Lost, Usage
+from tests.contracts.queue.world import NANO_PER_TOKEN, SETTINGS, START_MS, World
 
 SEEDED_NANO = {"a": 2_000, "b": 10**6, "c": 10**9}
 WEIGHTS = {"a": 1, "b": 2, "c": 4}
 WORKERS = (WorkerSlot("w1", "tiny", 4), WorkerSlot("w2", "tiny", 2), WorkerSlot("w3", "short", 2))
+WINDOWS = (
+    Window("first", START_MS - 60_000, START_MS + 60_000),
+    Window("second", START_MS + 60_000, START_MS + 10**9),
+)
+SPEND = Rule(RuleKind.SPEND_PER_DAY, "organisation", "any", 20_000, windows=WINDOWS)
+TOKENS = Rule(RuleKind.TOKENS_PER_MONTH, "workspace", "any", 9_000, windows=WINDOWS)
 RULES = (
     (),
     (Rule(RuleKind.CONCURRENCY, "tier", "all", 6),),
@@ -28,7 +37,12 @@ RULES = (
     # Refills of 1 and 1/4 a millisecond: exact in binary, so that both sides can be compared to the last digit.
     (Rule(RuleKind.TOKENS_PER_MINUTE, "workspace", "x", 60_000), Rule(RuleKind.CONCURRENCY, "tier", "all", 6)),
     (Rule(RuleKind.TOKENS_PER_MINUTE, "workspace", "y", 15_000),),
+    (replace(SPEND, hard=False, limit=500), SPEND, Rule(RuleKind.REQUESTS_PER_SECOND, "key", "key1", 2, "tiny")),
+    (TOKENS, Rule(RuleKind.CONCURRENCY, "tier", "all", 6)),
 )
+CALENDARS = (SPEND, TOKENS)
+PRICES = (NANO_PER_TOKEN, replace(NANO_PER_TOKEN, version="p2", output_nano=3_333, start_ms=START_MS + 50_000))
+ANSWERS = (Answer("The whole of it."),)
 OPEN_RULE = RULES[1][0]
 CHANGES_WHAT_IS_HEARD = frozenset({"advance", "pass_", "lose", "leave", "strike"})
 NOBODY = "c0" + "f" * 30
@@ -51,9 +65,13 @@ class Wish:
     rules: tuple[Rule, ...]
     left_ms: int
     wait_ms: int
+    claim: Claim | None
 
 
 _index = st.integers(0, 30)
+_latest = st.integers(-4, -1)
+_tokens = st.sampled_from([5, 11, 30, 600, 25_000])
+_organisation = st.sampled_from(sorted(SEEDED_NANO))
 _outcome = st.sampled_from([Outcome.FINISHED] * 4 + list(Outcome))
 _usage = st.builds(
     lambda prompt, completion, cached: Usage(prompt, completion, min(prompt, cached)),
@@ -65,7 +83,7 @@ admits = st.tuples(
     st.just("admit"),
     st.builds(
         Wish,
-        organisation=st.sampled_from(sorted(SEEDED_NANO)),
+        organisation=_organisation,
         workspace=st.sampled_from(["one", "two"]),
         band=st.sampled_from([INTERACTIVE, INTERACTIVE, BATCH]),
         tier=st.sampled_from(["tiny", "tiny", "tiny", "short"]),
@@ -76,13 +94,21 @@ admits = st.tuples(
         rules=st.sampled_from(RULES),
         left_ms=st.sampled_from([700_000, 700_000, 700_000, 3_000]),
         wait_ms=st.sampled_from([10**9, 10**9, 2_000]),
+        claim=st.sampled_from([None, None, *[Claim(key, body) for key in ("k1", "k2") for body in ("x", "x", "y")]]),
     ),
 )
 OPERATIONS = {
     "admit": (12, admits),
     "take": (10, st.tuples(st.just("take"), st.sampled_from(WORKERS), st.sampled_from([0, 1, 1, 2, 4]))),
-    "finish": (10, st.tuples(st.just("finish"), _index, _usage, _outcome)),
-    "finish last": (4, st.tuples(st.just("finish"), st.just(-1), _usage, _outcome)),
+    "finish": (10, st.tuples(st.just("finish"), _index, _usage, _outcome, st.booleans())),
+    "finish last": (6, st.tuples(st.just("finish"), st.just(-1), _usage, _outcome, st.booleans())),
+    "extend": (8, st.tuples(st.just("extend"), st.lists(st.tuples(_latest, _tokens), min_size=1, max_size=3))),
+    "give": (2, st.tuples(st.just("give"), st.integers(0, 9), _organisation, st.sampled_from([1, 500, 40_000]))),
+    "take back": (2, st.tuples(st.just("take_back"), st.integers(0, 9), _organisation, st.sampled_from([1, 10**12]))),
+    "hungry": (1, st.just(("hungry",))),
+    "epoch": (1, st.tuples(st.just("epoch"), st.booleans(), st.booleans())),
+    "seed": (1, st.tuples(st.just("seed"), st.sampled_from(CALENDARS), st.sampled_from([0, 100, 19_000]))),
+    "states": (2, st.tuples(st.just("states"), st.sampled_from(RULES))),
     "cancel": (3, st.tuples(st.just("cancel"), _index, st.integers(0, 30), st.sampled_from(list(Outcome)[1:]))),
     "retry": (1, st.tuples(st.just("retry"), _index, st.integers(1, 4))),
     "decide": (2, st.tuples(st.just("decide"), st.booleans())),
@@ -108,10 +134,13 @@ class Player:
     reserved_nano: dict[str, int] = field(default_factory=dict)
     lost: list[Lost] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
+    number: int = 1
+    moved_nano: Counter[tuple[int, str]] = field(default_factory=Counter)
+    transfers: set[str] = field(default_factory=set)
 
     async def start(self) -> None:
-        for name, amount_nano in SEEDED_NANO.items():
-            await self.world.fund(name, amount_nano)
+        await self._fund_all()
+        await self._seed_all()
         await self.world.keeper.reap()
 
     async def play(self, operation: Operation) -> Any:
@@ -139,6 +168,8 @@ class Player:
             rules=wish.rules,
             weight=WEIGHTS[wish.organisation],
             queue_wait_ms_max=wish.wait_ms,
+            prices=PRICES,
+            claim=wish.claim,
         )
         if isinstance(answer, Admitted):
             self.jobs.append(job)
@@ -150,12 +181,71 @@ class Player:
         self.taken += [(slot, job) for job in jobs]
         return [(job.request_id, job.attempt) for job in jobs]
 
-    async def finish(self, index: int, usage: Usage, outcome: Outcome) -> Any:
+    async def extend(self, wishes: list[tuple[int, int]]) -> Any:
+        if not self.taken:
+            return None
+        chosen = [(*self.taken[index % len(self.taken)], tokens) for index, tokens in wishes]
+        return await self.world.workers.extend(
+            [Extension(job.request_id, job.attempt, slot.worker_id, tokens) for slot, job, tokens in chosen]
+        )
+
+    async def give(self, number: int, organisation: str, amount_nano: int) -> Any:
+        """Ids come again, and are answered as before, whatever they ask for."""
+        return await self._transfer(f"gift-{number}", organisation, amount_nano)
+
+    async def take_back(self, number: int, organisation: str, amount_nano: int) -> Any:
+        return await self._transfer(f"return-{number}", organisation, -amount_nano)
+
+    async def hungry(self) -> Any:
+        return sorted([(each.organisation, each.needed_nano) for each in await self.world.funds.hungry(0)])
+
+    async def epoch(self, restart: bool, seed: bool) -> Any:
+        """Redis was restarted, and billing has not heard of it; or it opens the next epoch."""
+        if restart:
+            await self.world.restart()
+        else:
+            self.number += 1
+            assert await self.world.funds.open_epoch(self.number)
+            await self._fund_all()
+        if seed:
+            await self._seed_all()
+        return await self.world.funds.epoch()
+
+    async def seed(self, rule: Rule, used: int) -> None:
+        for window in WINDOWS:
+            await self.world.counters.seed(rule, window, used)
+
+    async def states(self, rules: tuple[Rule, ...]) -> Any:
+        return await self.world.counters.states(rules)
+
+    async def _fund_all(self) -> None:
+        for name, amount_nano in SEEDED_NANO.items():
+            assert await self._transfer(f"{name}-{self.number}", name, amount_nano)
+
+    async def _seed_all(self) -> None:
+        for rule in CALENDARS:
+            await self.seed(rule, 0)
+
+    async def _transfer(self, transfer_id: str, organisation: str, amount_nano: int) -> Any:
+        funds, epoch = self.world.funds, await self.world.funds.epoch()
+        answer: int
+        if amount_nano > 0:
+            answer = await funds.give(transfer_id, organisation, epoch.number, amount_nano)
+            moved_nano = amount_nano
+        else:
+            answer = await funds.take_back(transfer_id, organisation, epoch.number, -amount_nano)
+            moved_nano = -answer
+        if epoch.is_open and transfer_id not in self.transfers:
+            self.transfers.add(transfer_id)
+            self.moved_nano[epoch.number, organisation] += moved_nano
+        return answer
+
+    async def finish(self, index: int, usage: Usage, outcome: Outcome, whole: bool) -> Any:
         """Any take there ever was, so that zombies speak too; a negative index counts from the last."""
         if not self.taken:
             return None
         slot, job = self.taken[index % len(self.taken)]
-        end = End(job.request_id, job.attempt, ("stop",), usage)
+        end = End(job.request_id, job.attempt, ("stop",), usage, answers=ANSWERS if whole else ())
         (settlement,) = await self.world.workers.finish([Finish(end, slot.worker_id, outcome)])
         return settlement
 
@@ -232,8 +322,8 @@ class Player:
     async def snapshot(self) -> Any:
         """Everything that a refused operation must leave as it was."""
         stats = await self.world.keeper.stats(list(SETTINGS.tiers))
-        credit = {name: await self.world.credit(name) for name in SEEDED_NANO}
-        return stats, credit, await self.world.open_in_scope(OPEN_RULE)
+        levels = {name: await self.world.funds.level(name) for name in SEEDED_NANO}
+        return stats, levels, await self.world.open_in_scope(OPEN_RULE)
 
     def _any_job(self, index: int) -> str:
         return self.jobs[index % len(self.jobs)].request_id if self.jobs else NOBODY

@@ -8,14 +8,14 @@ from core.wire import Usage
 from tests.contracts.queue.world import START_MS, World
 
 W1 = WorkerSlot("w1", "open", 500)
-CHANGE_MS = START_MS + 10_000
+CHANGE_MS = START_MS + 3_000
 OLD = Price("old", 1_000, 100, 2_000, START_MS - 1)
 NEW = Price("new", 3_000, 300, 5_000, CHANGE_MS)
 
 
 async def test_the_edge_is_exact_and_the_version_stays_with_the_request(world: World):
     await world.fund()
-    world.clock.advance(9_999)
+    world.clock.advance(2_999)
     before = await world.must_admit(world.job(tier="open"), prices=(OLD, NEW))
     world.clock.advance(1)
     after = await world.must_admit(world.job(tier="open"), prices=(OLD, NEW))
@@ -43,7 +43,7 @@ async def test_under_load_no_request_mixes_versions(world: World):
             await world.finish(W1, job, Usage(10, 5))
     events = await world.usage_events()
     assert len(events) == 200
-    assert {event.price_version for event in events} == {"old"} or world.clock.now_ms() > CHANGE_MS
+    assert {event.price_version for event in events} == {"old", "new"}
     for event in events:
         version = "new" if event.admitted_ms >= CHANGE_MS else "old"
         assert (event.price_version, event.cost_nano) == (version, 55 if version == "new" else 20)
