@@ -33,6 +33,7 @@ GREEDY_TOP_P = ErrorKind(400, "invalid_request_invalid_args", "3054", "temperatu
 BAD_REQUEST = ErrorKind(400, "invalid_request_error", None, "The request cannot be read as HTTP.")
 UNAUTHORIZED = ErrorKind(401, "unauthorized", None, "No key, or not a valid one.")
 PAYMENT_REQUIRED = ErrorKind(402, "insufficient_credit", "1310", "The organisation's credit does not cover it.")
+SPENDING_LIMIT = ErrorKind(402, "spending_limit_reached", "1312", "A spending cap is used up; raise it.")
 CREDIT_RESERVED = ErrorKind(
     429, "credit_reserved", "1311", "Credit would cover it, but open requests hold it: try again when they end."
 )
@@ -60,7 +61,7 @@ ALL_KINDS: tuple[ErrorKind, ...] = (
     INVALID_ARGUMENTS, GREEDY_TOP_P, UNAUTHORIZED, PAYMENT_REQUIRED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED,
     REQUEST_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_MEDIA, VALIDATION, RATE_LIMITED, CAPACITY, INTERNAL,
     ENGINE_FAILED, UNAVAILABLE, CREDIT_RESERVED, IDEMPOTENCY_RUNNING, ANSWER_EXPIRED, IDEMPOTENCY_MISMATCH, CONFLICT,
-    TOO_MANY_ATTEMPTS, NOT_ALLOWED,
+    TOO_MANY_ATTEMPTS, NOT_ALLOWED, SPENDING_LIMIT,
 )  # fmt: skip
 
 

@@ -90,7 +90,8 @@ class Usage:
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Some tokens of one choice. `first_index` counts the choice's tokens before them; `text` may lag behind them
-    (an unfinished character, a possible stop string), it never runs ahead. `logprobs`, if asked for: one for each token.
+    (an unfinished character, a possible stop string), it never runs ahead. `logprobs`, if asked for: one for each
+    token.
     """
 
     request_id: str
@@ -118,8 +119,8 @@ class End:
     """The one terminal event: sent after the request is settled, and kept with its record.
 
     `finish_reasons` has one word per choice: stop, length, tool_calls or error. `vectors` are little-endian float32.
-    `error` is None or a sentence for the caller; then nothing was charged. `ended_by` names the rule that ended it early.
-    `answers`, one for each choice, only where the job said keep_answer, and only in the copy that is kept.
+    `error` is None or a sentence for the caller; then nothing was charged. `ended_by` names the rule that ended
+    it early. `answers`, one for each choice, only where the job said keep_answer, and only in the copy that is kept.
     """
 
     request_id: str

@@ -20,11 +20,16 @@ from gateway.middleware import Edge, call_of
 from gateway.routes.chat import chat_route
 from gateway.routes.docs import docs_router
 from gateway.routes.embeddings import embeddings_route
+from gateway.routes.fim import fim_route
 from gateway.routes.health import health_router
+from gateway.routes.limits import limits_router
 from gateway.routes.models import models_router
+from gateway.routes.usage import usage_router
+from gateway.routes.users import users_router
 from gateway.schemas.answers import ChatCompletionChunk
 from gateway.schemas.chat import ChatCompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
+from gateway.schemas.fim import FIMCompletionRequest
 from gateway.schemas.openapi import build_openapi
 from gateway.schemas.parsing import DETAILS_MAX
 from gateway.services import Services
@@ -32,7 +37,8 @@ from gateway.services import Services
 TITLE = "Tramontane"
 DESCRIPTION = "A self-hosted, metered, multi-tier model API that speaks Mistral's."
 VERSION = "0.1.0"
-DOCUMENTED = (ChatCompletionRequest, ChatCompletionChunk, EmbeddingRequest)
+DOCUMENTED = (ChatCompletionRequest, ChatCompletionChunk, FIMCompletionRequest, EmbeddingRequest)
+ROUTERS = (models_router, users_router, limits_router, usage_router, health_router)
 
 
 class GatewayApp(FastAPI):
@@ -86,12 +92,12 @@ def create_app(services: Services) -> FastAPI:
         metrics=services.metrics,
         log=services.log,
     )
-    metered = (chat_route(services), embeddings_route(services))
+    metered = (chat_route(services), fim_route(services), embeddings_route(services))
     app.router.routes.extend(metered)
     app.metered = {route.path: edge(route.serve) for route in metered}
     app.front = with_cors(app.dispatch, settings.cors_origins)
-    app.include_router(models_router(services))
-    app.include_router(health_router(services))
+    for router in ROUTERS:
+        app.include_router(router(services))
     app.include_router(docs_router(TITLE))
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid)

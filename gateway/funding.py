@@ -15,7 +15,7 @@ from billing.treasury import EpochNotOpenError, Lent, Treasury
 from billing.windows import used_in_window
 from core.clock import Clock
 from core.db import Database, DatabaseUnavailableError
-from core.errors import CREDIT_RESERVED, UNAVAILABLE, PlatformError
+from core.errors import UNAVAILABLE, PlatformError
 from core.meter.credit import CounterStore
 from core.queue.base import Admission, Refused
 from core.queue.rules import Rule, Window
@@ -92,10 +92,10 @@ class BillingFunding:
     def spent(self, admission: Admission, credit_left_nano: int) -> None:
         if credit_left_nano < 0:
             return
-        prices = admission.prices[-1]
+        price = admission.prices[0]
         # What one more request like this would reserve, about.
         job = admission.job
-        like_nano = (job.prompt_tokens * prices.input_nano + admission.output_reserved * prices.output_nano) // 1_000
+        like_nano = (job.prompt_tokens * price.input_nano + admission.output_reserved * price.output_nano) // 1_000
         low_nano = self._settings.low_requests * like_nano
         organisation = job.organisation
         if credit_left_nano < low_nano and organisation not in self._refilling:
@@ -168,15 +168,7 @@ class BillingFunding:
     def _shortage(self, refused: Refused, lent: Lent) -> PlatformError:
         """402 only if nothing but money helps: credit may also wait in open requests, or in an epoch that ends soon."""
         needed_nano = refused.refusal.limit
-        if lent.balance_nano >= needed_nano:
-            message = (
-                f"Open requests hold the credit: this one needs {needed_nano} nano-units, {lent.balance_nano} are left "
-                f"and {lent.reserved_nano} of them reserved; try again in {self._settings.retry_after_s} s."
-            )
-            return PlatformError(
-                CREDIT_RESERVED, message, retry_after_s=self._settings.retry_after_s, refusal=refused.refusal
-            )
-        if lent.balance_nano + lent.held_before_nano >= needed_nano:
+        if lent.balance_nano < needed_nano <= lent.balance_nano + lent.held_before_nano:
             message = "Redis was restarted and part of the credit is held until its last requests are over; try again."
             return PlatformError(UNAVAILABLE, message, retry_after_s=30)
         return refusal_error(refused, lent.balance_nano)

@@ -5,6 +5,7 @@ from core.errors import (
     CREDIT_RESERVED,
     PAYMENT_REQUIRED,
     RATE_LIMITED,
+    SPENDING_LIMIT,
     UNAVAILABLE,
     ErrorKind,
     PlatformError,
@@ -27,8 +28,9 @@ def refusal_error(refused: Refused, balance_nano: int | None = None) -> Platform
     figures = _figures(refusal)
     match refused.by:
         case RefusedBy.RULE:
-            begin = "Spending limit reached." if refusal.rule in SPENDING else "Rate limit exceeded."
-            return _error(refusal, RATE_LIMITED, f"{begin} {figures}{_again(after_s)}.", after_s)
+            if refusal.rule in SPENDING:
+                return _error(refusal, SPENDING_LIMIT, f"Spending limit reached. {figures}; it can be raised.", None)
+            return _error(refusal, RATE_LIMITED, f"Rate limit exceeded. {figures}{_again(after_s)}.", after_s)
         case RefusedBy.CREDIT:
             return _credit(refused, balance_nano, after_s)
         case RefusedBy.QUEUE_FULL | RefusedBy.QUEUE_SLOW:
