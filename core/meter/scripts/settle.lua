@@ -8,7 +8,7 @@ local function billed_tokens(record, outcome, counted)
   local completion = math.min(counted.completion, record.out)
   if record.cm then
     completion = math.min(completion, tonumber(record.cm))
-  elseif meta.kind == 'chat' and outcome == 'finished' and completion == 0 then
+  elseif meta.kind == 'chat' and outcome == 'finished' and counted.completion == 0 then
     return 0, 0, 0
   end
   local prompt = math.min(counted.prompt, meta.pt)
