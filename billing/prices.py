@@ -17,6 +17,8 @@ from core.queue.base import Price
 
 PRICE_NANO_MAX = 10**10  # 10 000 units per million tokens: with a million tokens far below 2^52
 VERSION_LENGTH_MAX = 128
+SKEW_MS = 600_000  # clocks of gateways and Redis differ by less
+KEPT_MS = 1_800_000  # gateways keep what they read for less
 
 
 class PriceVersion(Base):
@@ -74,8 +76,10 @@ def price_versions(session: Session, tiers: Sequence[str] | None = None) -> list
 def price_schedules(
     session: Session, organisation: str, plan: str, tiers: Sequence[str], now_ms: int
 ) -> dict[str, tuple[Price, ...]]:
-    """By tier, what this organisation pays: the version in force at now_ms, and the one that follows it if there is
-    one. A tier without a version in force is left out: nobody may use it.
+    """By tier and by start, what this organisation pays: the version in force at now_ms and the one that follows it.
+    Also the one before if it was in force within SKEW_MS, and all that start within KEPT_MS: Redis picks by its own
+    clock, out of what a gateway may have read a while ago. A tier without a version in force is left out: nobody may
+    use it.
     """
     query = select(PriceVersion).where(
         PriceVersion.tier.in_(tiers),
@@ -125,14 +129,17 @@ def in_force(session: Session, scope: PriceScope, at_ms: int) -> PriceVersion | 
 
 
 def _schedule(versions: Sequence[PriceVersion], now_ms: int) -> tuple[Price, ...]:
-    current = _winner(versions, now_ms)
-    if current is None:
+    if _winner(versions, now_ms) is None:
         return ()
-    for start_ms in sorted({version.start_ms for version in versions if version.start_ms > now_ms}):
+    first_ms = now_ms - SKEW_MS
+    winners = [_winner(versions, first_ms)]
+    for start_ms in sorted({version.start_ms for version in versions if version.start_ms > first_ms}):
         following = _winner(versions, start_ms)
-        if following is not None and following is not current:
-            return _price(current), _price(following)
-    return (_price(current),)
+        if following is not winners[-1]:
+            winners.append(following)
+            if start_ms > now_ms + KEPT_MS:
+                break
+    return tuple(_price(winner) for winner in winners if winner is not None)
 
 
 def _winner(versions: Sequence[PriceVersion], at_ms: int) -> PriceVersion | None:

@@ -16,14 +16,15 @@ from billing.price_lists import (
     read_price_file,
     seed_prices,
 )
-from billing.prices import PriceScope, PriceVersion, ensure_priced, price_schedules, price_versions
+from billing.prices import KEPT_MS, SKEW_MS, PriceScope, PriceVersion, ensure_priced, price_schedules, price_versions
 from core.catalog import Catalog
 from core.clock import ManualClock
 from core.errors import CONFLICT, VALIDATION, PlatformError, SetupError
 
 CLOCK = ManualClock()
 NOW = CLOCK.now_ms()
-LATER = NOW + 10 * LEAD_MS
+HOUR_MS = 3_600_000
+LATER = NOW + HOUR_MS
 PLAN = {"requests_per_minute": 60, "tokens_per_minute": 1000, "concurrency": 5, "credit": "1.5"}
 
 
@@ -81,7 +82,8 @@ def test_a_new_version_starts_later_and_the_same_list_twice_writes_nothing(seede
     assert put(seeded, entry(7)) == ()
     assert schedule(seeded, NOW) == [(140_000, 0), (7, LATER)]
     assert schedule(seeded, LATER - 1) == [(140_000, 0), (7, LATER)]
-    assert schedule(seeded, LATER) == [(7, LATER)]
+    assert schedule(seeded, LATER + SKEW_MS - 1) == [(140_000, 0), (7, LATER)]  # a clock behind ours still needs it
+    assert schedule(seeded, LATER + SKEW_MS) == [(7, LATER)]
 
 
 def test_without_a_start_gateways_have_time_to_learn_of_it(seeded):
@@ -96,42 +98,50 @@ def test_a_tier_nobody_could_use_gets_its_first_price_at_once(database):
 
 
 def test_the_most_specific_scope_that_has_started_wins(seeded):
+    own_ms, base_ms = LATER + HOUR_MS, LATER + 2 * HOUR_MS
     put(seeded, entry(10, plan="pro"), name="plan", start_ms=LATER)
-    put(seeded, entry(20, organisation="o1"), name="own", start_ms=LATER + 50)
-    put(seeded, entry(30), name="base", start_ms=LATER + 70)
+    put(seeded, entry(20, organisation="o1"), name="own", start_ms=own_ms)
+    put(seeded, entry(30), name="base", start_ms=base_ms)
     assert schedule(seeded, NOW) == [(140_000, 0), (10, LATER)]
-    assert schedule(seeded, LATER) == [(10, LATER), (20, LATER + 50)]
-    assert schedule(seeded, LATER + 50) == [(20, LATER + 50)]  # what starts for others changes nothing
-    assert schedule(seeded, LATER + 50, organisation="o2") == [(10, LATER)]
-    assert schedule(seeded, LATER + 50, organisation="o2", plan="free") == [(140_000, 0), (30, LATER + 70)]
-    assert schedule(seeded, LATER + 50, plan="") == [(20, LATER + 50)]
+    assert schedule(seeded, LATER + SKEW_MS) == [(10, LATER), (20, own_ms)]
+    now_ms = own_ms + SKEW_MS
+    assert schedule(seeded, now_ms) == [(20, own_ms)]  # what starts for others changes nothing
+    assert schedule(seeded, now_ms, organisation="o2") == [(10, LATER)]
+    assert schedule(seeded, now_ms, organisation="o2", plan="free") == [(140_000, 0), (30, base_ms)]
+    assert schedule(seeded, now_ms, plan="") == [(20, own_ms)]
 
 
-def test_at_any_moment_the_schedule_tells_what_is_in_force_now_and_next(sqlite_database):
-    """Against the plain definition, over random versions."""
+def test_whatever_a_clock_nearby_says_its_schedule_has_the_price_in_force(sqlite_database):
+    """Against the plain definition, over random versions, up to some minutes apart."""
     chances = random.Random(4)
-    made = []
+    made = {}
     with sqlite_database.unit_of_work() as session:
         for number in range(60):
             rank = number % 3
-            scope = [{}, {"plan": "pro"}, {"organisation": "o1"}][rank]
-            start_ms = LATER + chances.randrange(200) * 3 + rank
-            if (rank, start_ms) in {(each[0], each[1]) for each in made}:
-                continue
-            apply_prices(
-                session, [entry(number, **scope)], name=f"v{number}", now_ms=NOW, tiers=["tiny"], start_ms=start_ms
-            )
-            made = [each for each in made if each[:2] != (rank, start_ms)] + [(rank, start_ms, number)]
+            start_ms = LATER + chances.randrange(120) * 60_000
+            if (rank, start_ms) not in made:
+                made[rank, start_ms] = number
+                scope = [{}, {"plan": "pro"}, {"organisation": "o1"}][rank]
+                apply_prices(
+                    session, [entry(number, **scope)], name=f"v{number}", now_ms=NOW, tiers=["tiny"], start_ms=start_ms
+                )
 
     def winner(at_ms):
-        return max((each for each in made if each[1] <= at_ms), default=None)
+        rank_start = max((each for each in made if each[1] <= at_ms), default=None)
+        return None if rank_start is None else made[rank_start]
 
-    for at_ms in range(LATER, LATER + 610, 2):
-        current = winner(at_ms)
-        later = (winner(start) for start in sorted(each[1] for each in made if each[1] > at_ms))
-        following = next((each for each in later if each != current), None)
-        expected = [(each[2], each[1]) for each in (current, following) if each] if current else []
-        assert schedule(sqlite_database, at_ms) == expected
+    pairs = 0
+    for now_ms in range(LATER - HOUR_MS, LATER + 3 * HOUR_MS, 211_000):
+        found = schedule(sqlite_database, now_ms)
+        assert bool(found) == (winner(now_ms) is not None)
+        for at_ms in (now_ms - SKEW_MS, now_ms - 1, now_ms, now_ms + 61_000, now_ms + KEPT_MS):
+            picked = [each[0] for each in found if each[1] <= at_ms]
+            assert not found or (picked or [None])[-1] == winner(at_ms)
+            pairs += bool(found)
+        later = [start for _, start in sorted(made, key=lambda each: each[1]) if start > now_ms]
+        follows = next((start for start in later if winner(start) != winner(now_ms)), None)
+        assert not found or follows is None or follows in {start for _, start in found}
+    assert pairs > 200
 
 
 @pytest.mark.parametrize("change", [update(PriceVersion).values(input_nano=0), delete(PriceVersion)])
