@@ -12,7 +12,7 @@ from itertools import count
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select
 
 from billing.account_check import check_accounts
@@ -33,6 +33,7 @@ EPOCHS = st.integers(1, 3)
 AMOUNTS = st.one_of(
     st.integers(0, 12), st.integers(0, 12), st.integers(0, 1_000), st.sampled_from([10**14 + 1, 2**51, 2**52])
 )
+COSTS = st.one_of(st.integers(0, 60), st.integers(0, 60), AMOUNTS)
 KEYS = st.sampled_from(["a", "b", "c", "d", "e", "f"])
 TABLES = (CreditAccount, CreditHold, Grant, LedgerTransaction, LedgerEntry)
 NEVER = 2**60
@@ -139,6 +140,13 @@ class CreditMachine(RuleBasedStateMachine):
             self.model.grants[key] = Given(kind, amount, amount, order)
             self.model.move(amount, source, "prepaid:o1")
 
+    @initialize(paid=st.integers(1, 300), given=st.integers(1, 300), held=st.integers(0, 600), limit=st.integers(0, 90))
+    def begins(self, paid, given, held, limit):
+        self.tops_up("first", paid)
+        self.gives("second", given, 50, 2_000)
+        self.limits(limit)
+        self.holds(1, min(held, self.model.free))
+
     @rule(key=KEYS, amount=AMOUNTS)
     def tops_up(self, key, amount):
         self.give(top_up, key, amount, GrantKind.TOP_UP, "cash", 100)
@@ -191,8 +199,8 @@ class CreditMachine(RuleBasedStateMachine):
         self.model.holds[epoch] -= min(self.model.holds[epoch], amount)
 
     @rule(
-        costs=st.lists(st.tuples(EPOCHS, AMOUNTS), min_size=1, max_size=6),
-        open_epochs=st.frozensets(EPOCHS),
+        costs=st.lists(st.tuples(EPOCHS, COSTS), min_size=1, max_size=6),
+        open_epochs=st.sampled_from([frozenset({1, 2, 3}), frozenset({1, 2, 3}), frozenset({2}), frozenset()]),
         batch=st.integers(1, 30),
     )
     def uses(self, costs, open_epochs, batch):
@@ -232,7 +240,7 @@ class CreditMachine(RuleBasedStateMachine):
         model.move(owed, "receivable:o1", "revenue:paid")
         model.move(cost - charged, "loss", "revenue:lost")
 
-    @rule(passes_ms=st.integers(1, 300))
+    @rule(passes_ms=st.integers(1, 900))
     def expires(self, passes_ms):
         self.clock.advance(passes_ms)
         model = self.model
