@@ -29,7 +29,7 @@ NEVER = {
     "workers": {"sqlalchemy", "fastapi", "starlette", "celery"},
     "embed": {"sqlalchemy", "fastapi", "starlette", "celery"},
 }
-ONLY_IN = {"sqlalchemy": {"core": {"core.db"}}, "celery": {"billing": {"billing.app", "billing.tasks"}}}
+ONLY_IN = {"sqlalchemy": {"core": {"core.db"}}, "celery": {"billing": {"billing.celery_app"}}}
 
 
 def modules(root: Path) -> dict[str, Path]:
