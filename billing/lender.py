@@ -46,7 +46,6 @@ class Lender:
         """Until `stop` is set; what is not trouble that passes, is raised."""
         while not stop.is_set():
             try:
-                await self._treasury.ensure_epoch()
                 for hunger in await self._store.hungry(self._wait_s):
                     await self._treasury.lend(hunger.organisation, hunger.needed_nano)
                 if self._clock.monotonic_s() - self._looked_s >= self._idle_s:
@@ -57,7 +56,7 @@ class Lender:
                 await asyncio.sleep(self._wait_s)
 
     async def _look(self) -> None:
-        epoch = await self._treasury.ensure_epoch()
+        epoch = (await self._store.epoch()).number
         seen: dict[str, int] = {}
         for organisation in await asyncio.to_thread(self._holders, epoch):
             level = await self._store.level(organisation)

@@ -60,7 +60,9 @@ class Lent:
 
 
 class Treasury:
-    """Used by gateways (a request needs credit), the collector (running requests, idle blocks) and the sweep."""
+    """Used by gateways (a request needs credit), the collector (running requests, idle blocks) and the sweep. Only a
+    gateway opens an epoch: before that it tells Redis the generations, so that no key revives.
+    """
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class Treasury:
         balance does not reach so far, all that is left, if that helps a request of `least_nano` (default: needed_nano).
         Nothing if it has enough. Raises EpochNotOpenError.
         """
-        epoch = await self.ensure_epoch()
+        epoch = await self._open_epoch()
         level = await self._store.level(organisation)
         if level.epoch != epoch:
             raise EpochNotOpenError
@@ -118,19 +120,28 @@ class Treasury:
         return Lent(amount_nano, level.available_nano + amount_nano, level.reserved_nano, account, before_nano)
 
     async def take_back(self, organisation: str, amount_nano_max: int) -> int:
-        """Make free in SQL what lies idle in Redis; how much it was."""
-        epoch = await self.ensure_epoch()
+        """Make free in SQL what lies idle in Redis; how much it was. Raises EpochNotOpenError."""
+        epoch = await self._open_epoch()
         transfer_id = self._ids.token(_ID_BYTES)
         await asyncio.to_thread(self._ask_back, transfer_id, organisation, epoch, amount_nano_max)
         return await self._finish_return(transfer_id, organisation, epoch, amount_nano_max)
 
     async def sweep(self) -> int:
         """Repeat transfers that were interrupted, close epochs whose time is over. How many it dealt with."""
-        epoch = await self.ensure_epoch()
+        closed = await asyncio.to_thread(self._close_epochs)
+        known = await self._store.epoch()
+        if not known.is_open:
+            return closed
         pending = await asyncio.to_thread(self._pending)
         for transfer in pending:
-            await self._resume(transfer, epoch)
-        return len(pending) + await asyncio.to_thread(self._close_epochs)
+            await self._resume(transfer, known.number)
+        return closed + len(pending)
+
+    async def _open_epoch(self) -> int:
+        known = await self._store.epoch()
+        if not known.is_open:
+            raise EpochNotOpenError
+        return known.number
 
     async def _resume(self, transfer: CreditTransfer, epoch: int) -> None:
         if transfer.epoch != epoch:

@@ -67,8 +67,7 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        parts = {"exchange": services.exchange.run, "watch": services.watch.run}
-        running = [asyncio.create_task(run(), name=name) for name, run in parts.items()]
+        running = [asyncio.create_task(run(), name=name) for name, run in services.background.items()]
         for task in running:
             task.add_done_callback(lambda ended: _note_end(services, ended))
         try:

@@ -20,6 +20,7 @@ from core.meter.credit import CounterStore
 from core.queue.base import Admission, Refused
 from core.queue.rules import Rule, Window
 from gateway.desk import QUEUE_AWAY
+from gateway.publisher import Publisher
 from gateway.refusals import refusal_error
 
 TROUBLE = (DatabaseUnavailableError, EpochNotOpenError, *QUEUE_AWAY)
@@ -53,6 +54,7 @@ class BillingFunding:
     def __init__(
         self,
         treasury: Treasury,
+        publisher: Publisher,
         counters: CounterStore,
         database: Database,
         clock: Clock,
@@ -60,6 +62,7 @@ class BillingFunding:
         settings: FundingSettings | None = None,
     ) -> None:
         self._treasury = treasury
+        self._publisher = publisher
         self._counters = counters
         self._database = database
         self._clock = clock
@@ -87,7 +90,7 @@ class BillingFunding:
                 await self._once(what, partial(self._seed, organisation, rule, window))
 
     async def open_epoch(self) -> None:
-        await self._once("epoch", self._treasury.ensure_epoch)
+        await self._once("epoch", self._open_epoch)
 
     def spent(self, admission: Admission, credit_left_nano: int) -> None:
         if credit_left_nano < 0:
@@ -106,6 +109,10 @@ class BillingFunding:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _open_epoch(self) -> int:
+        await self._publisher.publish()  # a Redis that was wiped knows of no revocation
+        return await self._treasury.ensure_epoch()
 
     async def _refill(self, organisation: str, low_nano: int) -> None:
         try:

@@ -31,7 +31,6 @@ from core.settings import read_settings
 from core.text_counter import Counter, text_counter
 from core.tokens import ChatTokenizer
 from gateway.accounts.principals import SqlPrincipals
-from gateway.accounts.seed import seed_platform
 from gateway.accounts.settings import peppers_of
 from gateway.admission import AdmissionSettings, Admitter
 from gateway.app import create_app
@@ -41,6 +40,7 @@ from gateway.funding import BillingFunding
 from gateway.gate import Gate
 from gateway.metrics import GatewayMetrics
 from gateway.protocol import ConnectionLimits, protocol_class
+from gateway.publisher import Publisher
 from gateway.services import Lifecycle, Services
 from gateway.settings import GatewaySettings
 from gateway.watch import Watch
@@ -80,10 +80,11 @@ async def _serve(
     credit = RedisCreditStore(client, settings.cell)
     counters = RedisCounterStore(client, settings.cell)
     treasury = Treasury(database, credit, clock, ids)
+    publisher = Publisher(database, keeper, log)
     try:
         await asyncio.to_thread(_check_prices, database, catalog, clock)
         await queue.open()
-        await seed_platform(database, keeper)
+        await publisher.publish()
     except QUEUE_AWAY as error:
         raise SetupError(f"Redis does not answer ({type(error).__name__}); check TRAMONTANE_REDIS_URL.") from error
     except DatabaseUnavailableError as error:
@@ -93,7 +94,8 @@ async def _serve(
     )
     exchange = Exchange(queue, keeper, exchange_settings, clock, log)
     principals = SqlPrincipals(database, peppers_of(settings), clock, [tier.name for tier in catalog.tiers])
-    funding = BillingFunding(treasury, counters, database, clock, log)
+    watch = Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, log)
+    funding = BillingFunding(treasury, publisher, counters, database, clock, log)
     services = Services(
         settings=settings,
         catalog=catalog,
@@ -110,10 +112,10 @@ async def _serve(
         ),
         exchange=exchange,
         gate=Gate(exchange, principals, funding),
-        watch=Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, log),
         keeper=keeper,
         counters=counters,
         database=database,
+        background={"exchange": exchange.run, "watch": watch.run, "publisher": publisher.run},
         check_database=lambda: asyncio.to_thread(database.check),
         metrics=GatewayMetrics(settings.metrics_dir),
         lifecycle=Lifecycle(),

@@ -1,7 +1,8 @@
 """Everything a gateway needs, built once in main and passed down. Tests build it with the parts that need no server."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -17,7 +18,6 @@ from gateway.gate import Gate
 from gateway.metrics import GatewayMetrics
 from gateway.principal import PrincipalSource
 from gateway.settings import GatewaySettings
-from gateway.watch import Watch
 
 
 class Lifecycle:
@@ -30,7 +30,8 @@ class Lifecycle:
 
 @dataclass(frozen=True)
 class Services:
-    """`check_database` raises when SQL cannot be reached. `database` is for routes that read what no admission needs:
+    """`background` goes on beside the requests for as long as the process serves; without it the process is broken.
+    `check_database` raises when SQL cannot be reached. `database` is for routes that read what no admission needs:
     in a thread.
     """
 
@@ -40,10 +41,10 @@ class Services:
     admitter: Admitter
     exchange: Exchange
     gate: Gate
-    watch: Watch
     keeper: QueueKeeper
     counters: CounterStore
     database: Database
+    background: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     check_database: Callable[[], Awaitable[None]]
     metrics: GatewayMetrics
     lifecycle: Lifecycle

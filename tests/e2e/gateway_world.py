@@ -246,6 +246,7 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
     principals = FixedPrincipals()
     database = Database()
     tokenizer = ChatTokenizer.load("v1")
+    watch = Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, log)
     services = Services(
         settings=settings,
         catalog=CATALOG,
@@ -262,10 +263,10 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
         ),
         exchange=exchange,
         gate=Gate(exchange, principals, NoFunding()),
-        watch=Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, log),
         keeper=keeper,
         counters=MemoryCounterStore(broker, clock),
         database=connect_database(f"sqlite:///{gettempdir()}/never-opened.sqlite3"),
+        background={"exchange": exchange.run, "watch": watch.run},
         check_database=database.check,
         metrics=GatewayMetrics(None),
         lifecycle=Lifecycle(),

@@ -40,6 +40,11 @@ class Stage:
         with self.database.reading() as session:
             return available(session, organisation)
 
+    async def lend(self, *amounts, **named):
+        """As a gateway does: after the epoch is open."""
+        await self.treasury.ensure_epoch()
+        return await self.treasury.lend(ORG, *amounts, **named)
+
     def restart_redis(self):
         self.broker.reservations.credit.restart()
 
@@ -75,19 +80,19 @@ def stage(database):
 
 async def test_a_block_is_a_tenth_or_what_is_needed(stage):
     stage.pay_in(1_000)
-    first = await stage.treasury.lend(ORG, 5)
+    first = await stage.lend(5)
     assert (first.given_nano, first.level_nano, first.balance_nano) == (100, 100, 1_000)
-    assert (await stage.treasury.lend(ORG, 100)).given_nano == 0  # it has as much
-    second = await stage.treasury.lend(ORG, 300)
+    assert (await stage.lend(100)).given_nano == 0  # it has as much
+    second = await stage.lend(300)
     assert (second.given_nano, second.level_nano, second.balance_nano) == (200, 300, 1_000)
     assert stage.account().held_nano == 300
 
 
 async def test_more_than_the_balance_is_not_lent(stage):
     stage.pay_in(50)
-    lent = await stage.treasury.lend(ORG, 51)
+    lent = await stage.lend(51)
     assert (lent.given_nano, lent.level_nano, lent.balance_nano) == (0, 0, 50)
-    rest = await stage.treasury.lend(ORG, 500, least_nano=20)
+    rest = await stage.lend(500, least_nano=20)
     assert (rest.given_nano, rest.level_nano) == (50, 50)
     assert stage.account().available_nano == 0
 
@@ -95,7 +100,7 @@ async def test_more_than_the_balance_is_not_lent(stage):
 async def test_parallel_lenders_never_lend_more_than_there_is(stage):
     stage.pay_in(1_000)
     await stage.treasury.ensure_epoch()
-    lent = await asyncio.gather(*(stage.treasury.lend(ORG, 90 * (i + 1), least_nano=1) for i in range(40)))
+    lent = await asyncio.gather(*(stage.lend(90 * (i + 1), least_nano=1) for i in range(40)))
     assert sum(one.given_nano for one in lent) == 1_000
     assert stage.account().held_nano == 1_000
     assert (await stage.store.level(ORG)).available_nano == 1_000
@@ -103,7 +108,7 @@ async def test_parallel_lenders_never_lend_more_than_there_is(stage):
 
 async def test_what_is_taken_back_is_free_again(stage):
     stage.pay_in(1_000)
-    await stage.treasury.lend(ORG, 400)
+    await stage.lend(400)
     assert await stage.treasury.take_back(ORG, 150) == 150
     assert stage.account().held_nano == 250
     assert await stage.treasury.take_back(ORG, 999) == 250
@@ -116,7 +121,7 @@ async def test_an_interrupted_gift_is_finished_once(stage, moment):
     await stage.treasury.ensure_epoch()
     getattr(stage.store, moment).add("give")
     with pytest.raises(ConnectionError):
-        await stage.treasury.lend(ORG, 100)
+        await stage.lend(100)
     assert stage.account().held_nano == 100
     getattr(stage.store, moment).clear()
     assert await stage.treasury.sweep() == 0  # it may still be on its way
@@ -130,7 +135,7 @@ async def test_an_interrupted_gift_is_finished_once(stage, moment):
 @pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
 async def test_an_interrupted_return_is_finished_once(stage, moment):
     stage.pay_in(1_000)
-    await stage.treasury.lend(ORG, 100)
+    await stage.lend(100)
     getattr(stage.store, moment).add("take_back")
     with pytest.raises(ConnectionError):
         await stage.treasury.take_back(ORG, 60)
@@ -143,9 +148,9 @@ async def test_an_interrupted_return_is_finished_once(stage, moment):
 
 async def test_after_a_restart_what_was_lent_stays_held_until_its_epoch_closes(stage):
     stage.pay_in(1_000)
-    await stage.treasury.lend(ORG, 600)
+    await stage.lend(600)
     stage.restart_redis()
-    lent = await stage.treasury.lend(ORG, 500, least_nano=1)
+    lent = await stage.lend(500, least_nano=1)
     assert (lent.given_nano, lent.held_before_nano) == (400, 600)
     assert (await stage.store.epoch()).number == 2
     stage.clock.advance(CLOSING_MS - 1)
@@ -158,13 +163,13 @@ async def test_after_a_restart_what_was_lent_stays_held_until_its_epoch_closes(s
 
 async def test_usage_of_a_closed_epoch_is_our_loss(stage):
     stage.pay_in(1_000)
-    await stage.treasury.lend(ORG, 600)
+    await stage.lend(600)
     stage.restart_redis()
     await stage.treasury.ensure_epoch()
     with stage.database.unit_of_work() as session:
         assert charge(session, ORG, 1, 30, epoch_open=True).charged_nano == 30
     stage.clock.advance(CLOSING_MS + 1)
-    await stage.treasury.sweep()
+    assert await stage.treasury.sweep() == 1
     with stage.database.unit_of_work() as session:
         charged = charge(session, ORG, 1, 30, epoch_open=False)
     assert (charged.charged_nano, charged.lost_nano) == (0, 30)
@@ -182,7 +187,7 @@ async def test_a_gift_whose_epoch_ended_on_the_way_is_void(stage):
 
     stage.store._store.give = restarted_just_before
     with pytest.raises(EpochNotOpenError):
-        await stage.treasury.lend(ORG, 100)
+        await stage.lend(100)
     assert stage.account().held_nano == 0
     assert stage.transfers() == [("gift", 100, "void")]
 
@@ -208,7 +213,7 @@ async def test_an_epoch_that_only_stands_in_sql_is_opened_under_its_number_once(
 
 async def test_a_wiped_redis_gets_a_number_above_all_before(stage):
     stage.pay_in(1_000)
-    await stage.treasury.lend(ORG, 100)
+    await stage.lend(100)
     stage.broker = MemoryBroker(QueueSettings("c0", 6_000, {}), stage.clock)
     stage.store._store = MemoryCreditStore(stage.broker)
     assert await stage.treasury.ensure_epoch() == 2
@@ -224,10 +229,12 @@ async def test_the_lender_feeds_the_hungry_and_fetches_idle_blocks(stage):
     stage.broker.reservations.credit.ran_dry(ORG, 70)
     running = asyncio.create_task(lender.run(stop))
     await until(lambda: stage.account().held_nano == 100)
-    for _ in range(2):
+
+    def idle_for_a_minute():
         stage.clock.advance(61_000)
-        await asyncio.sleep(0.1)
-    await until(lambda: stage.account().held_nano == 0)
+        return stage.account().held_nano == 0
+
+    await until(idle_for_a_minute)
     stop.set()
     await running
 
