@@ -20,7 +20,8 @@ from core.queue.held import Held
 from core.queue.observer import NoObserver, Observer
 from core.queue.outbox import Batch, Outbox
 from core.queue.patience import Patience, passes
-from core.queue.slices import Slices
+from core.queue.slices import Slices, choice_count
+from core.queue.solo import SoloGate
 from core.wire import End, Job, Piece
 
 FINISHES_PER_CALL = 128
@@ -64,13 +65,16 @@ class WorkLoop:
         clock: Clock,
         log: BoundLogger,
         observer: Observer | None = None,
+        gate: SoloGate | None = None,
     ) -> None:
+        """`gate` is shared by the loops of a process."""
         self._queue = queue
         self._executor = executor
         self._settings = settings
         self._clock = clock
         self._log = log
         self._observer = observer or NoObserver()
+        self._gate = gate or SoloGate()
         self._patience = Patience(log)
         self._outbox = Outbox()
         self._slices = Slices(queue, executor, self._patience, clock, self._abort, settings.extend_pause_s)
@@ -144,7 +148,7 @@ class WorkLoop:
             slot = self._slot
             wait_s = self._settings.take_wait_s if slot.worker_id in self._leases else 0.0
             try:
-                jobs = await self._queue.take(slot, room, wait_s)
+                jobs = await self._queue.take(slot, 0 if self._gate.closed else room, wait_s)
             except (OSError, RedisError) as error:
                 if not passes(error):
                     raise
@@ -179,7 +183,10 @@ class WorkLoop:
         if job.request_id in self._dropping:
             self._dropping[job.request_id] = job
         else:
-            self._executor.submit(job)
+            self._gate.enter(job, partial(self._submit, held))
+
+    def _submit(self, held: Held) -> None:
+        self._executor.submit(held.job)
         self._slices.begin(held)
 
     # Pump
@@ -198,6 +205,7 @@ class WorkLoop:
                 if held is None:
                     continue
                 if isinstance(event, Ended):
+                    self._gate.leave(request_id)
                     self._outbox.finish(held.job.submitter, held.last_word(event))
                     continue
                 tokens += len(event.token_ids)
@@ -217,12 +225,22 @@ class WorkLoop:
             self._stall_from_s = self._clock.monotonic_s()
 
     def _dropped(self, request_id: str) -> None:
+        self._gate.leave(request_id)
         job = self._dropping.pop(request_id)
         self._room.set()
-        if job is not None:
-            self._executor.submit(job)
-            if self._held[request_id].outcome is not None:
-                self._executor.abort(request_id)
+        if job is None:
+            return
+        held = self._held[request_id]
+        if held.outcome is None:
+            self._gate.enter(job, partial(self._submit, held))
+        else:
+            self._end_unbegun(held)
+
+    def _end_unbegun(self, held: Held) -> None:
+        """It was stopped before the executor heard of it: nothing was computed."""
+        end = End(held.job.request_id, held.job.attempt, ("error",) * choice_count(held.job))
+        self._outbox.finish(held.job.submitter, held.last_word(Ended(end)))
+        self._mail.set()
 
     # Deliver
 
@@ -318,7 +336,10 @@ class WorkLoop:
         """Once; the executor's Ended then finishes it with this outcome."""
         if not held.over:
             held.outcome = outcome
-            self._executor.abort(held.job.request_id)
+            if self._gate.withdraw(held.job.request_id):
+                self._end_unbegun(held)
+            else:
+                self._executor.abort(held.job.request_id)
 
     def _lose(self, slot: WorkerSlot) -> None:
         lost = self._held_by(slot)
@@ -337,8 +358,9 @@ class WorkLoop:
         self._outbox.forget(request_id)
         if not held.ended:
             held.ended = True
-            self._dropping[request_id] = None
-            self._executor.abort(request_id)
+            if not self._gate.withdraw(request_id):
+                self._dropping[request_id] = None
+                self._executor.abort(request_id)
 
     def _held_by(self, slot: WorkerSlot) -> list[Held]:
         return [held for held in self._held.values() if held.worker_id == slot.worker_id]

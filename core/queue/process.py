@@ -26,6 +26,7 @@ from core.queue.loop import LoopSettings, WorkLoop
 from core.queue.observer import NoObserver, Observer
 from core.queue.redis import RedisWorkerQueue
 from core.queue.settings import queue_settings
+from core.queue.solo import SoloGate
 from core.redis import connect
 from core.settings import PlatformSettings
 
@@ -64,6 +65,7 @@ class WorkProcess:
         self._around = around
         self._executors: list[Executor] = []
         self._loops: list[WorkLoop] = []
+        self._gate = SoloGate()
         self._note = "starting"
         self._stopping = asyncio.Event()
 
@@ -123,7 +125,8 @@ class WorkProcess:
             self._executors.append(executor)
             await executor.start()
             observer = self._work.observe(tier.name)
-            self._loops.append(WorkLoop(around.queue, executor, slot, around.settings, around.clock, log, observer))
+            loop = WorkLoop(around.queue, executor, slot, around.settings, around.clock, log, observer, self._gate)
+            self._loops.append(loop)
             log.info("loaded", slots=tier.slots)
         settle_memory()
         self._note = ""

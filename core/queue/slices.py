@@ -13,6 +13,7 @@ from core.queue.base import Extended, Extension, Outcome, WorkerQueue
 from core.queue.executor import Executor
 from core.queue.held import Held
 from core.queue.patience import Patience
+from core.wire import Job
 
 SLICE_TOKENS = 1_024  # of each choice
 ASK_AT = 0.75  # of what is covered
@@ -47,7 +48,7 @@ class Slices:
         self._wake = asyncio.Event()
 
     def begin(self, held: Held) -> None:
-        """It was taken. What an earlier attempt delivered is covered again by the first extension."""
+        """It was submitted. What an earlier attempt delivered is covered again by the first extension."""
         held.covered = held.job.output_covered
         held.delivered = sum([len(ids) for ids in held.job.emitted_ids])
         self.look(held)
@@ -108,13 +109,14 @@ class Slices:
             self._wanting[request_id] = (held, self._clock.monotonic_s() + self._pause_s)
 
 
-def _choices(held: Held) -> int:
-    return 1 if held.job.sampling is None else held.job.sampling.n
+def choice_count(job: Job) -> int:
+    return 1 if job.sampling is None else job.sampling.n
 
 
 def _most(held: Held) -> int:
-    return 0 if held.job.sampling is None else held.job.sampling.max_tokens * _choices(held)
+    sampling = held.job.sampling
+    return 0 if sampling is None else sampling.max_tokens * sampling.n
 
 
 def _next_slice(held: Held) -> int:
-    return min(max(held.covered, held.delivered) + SLICE_TOKENS * _choices(held), _most(held))
+    return min(max(held.covered, held.delivered) + SLICE_TOKENS * choice_count(held.job), _most(held))

@@ -38,6 +38,7 @@ from core.queue.memory import (
     MemoryWorkerQueue,
 )
 from core.queue.observer import Observer
+from core.queue.solo import SoloGate
 from core.tokenizer_files import tokenizer_file
 from core.wire import CHAT, End, Event, Job, Lost, Piece, Sampling
 from workers.engines.echo import EchoEngine
@@ -73,10 +74,12 @@ class Line:
         self.messages: list[tuple[str, list[Event]]] = []
         self.finishes: list[Finish] = []
         self.extensions: list[Extension] = []
+        self.rooms: list[int] = []
         self.left: list[str] = []
 
     async def take(self, slot: WorkerSlot, room: int, wait_s: float) -> list[Job]:
         self._ask()
+        self.rooms.append(room)
         jobs = await self._queue.take(slot, room, wait_s)
         return jobs if not jobs else self._answer("take", jobs)
 
@@ -129,8 +132,9 @@ class Bench:
         self.tier = Tier.model_validate({**fields, "echo": {"faults": True, **echo}})
         self.engine = EchoEngine(self.tier, "none", self.clock, self.log)
         self.executor = Generator(self.engine, VOCABULARY, self.log)
+        self.gate = SoloGate()
         slot = WorkerSlot("w1", TIER, slots)
-        self.loop = WorkLoop(self.line, self.executor, slot, loop, self.clock, self.log, observer)
+        self.loop = WorkLoop(self.line, self.executor, slot, loop, self.clock, self.log, observer, self.gate)
         self.events: dict[str, list[Event]] = defaultdict(list)
         self._tasks: list[asyncio.Task[None]] = []
 
