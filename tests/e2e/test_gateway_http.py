@@ -28,6 +28,7 @@ from tests.e2e.gateway_world import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+TOOL = {"type": "function", "function": {"name": "sky", "parameters": {"type": "object"}}}
 ASSETS = Path(__file__).parents[2] / "gateway" / "assets"
 
 
@@ -101,7 +102,8 @@ async def test_a_key_without_the_scope(world):
         (chat("unknown"), 400, "1500"),
         (chat("embed"), 400, "1500"),
         (chat("unknown", top_k=3), 400, "1500"),
-        (chat(tools=[{"type": "function"}]), 400, "3051"),
+        (chat(tools=[{"type": "function"}]), 422, None),
+        (chat(tools=[TOOL], tool_choice="any"), 400, "3051"),
         (chat(messages=[]), 400, "3230"),
         (chat(messages=[*MESSAGES, {"role": "assistant", "content": "x"}]), 400, "3230"),
         (chat(messages=[*MESSAGES, {"role": "assistant", "content": ""}, *MESSAGES]), 400, "3240"),
@@ -245,7 +247,7 @@ async def test_the_openapi_document_is_whole(world, client):
     posts = {path for path, operations in document["paths"].items() if "post" in operations}
     app = world.server.config.loaded_app
     metered = {route.path for route in app.routes if isinstance(route, MeteredRoute)}
-    assert posts == metered == {CHAT, "/v1/embeddings"}
+    assert posts == metered == {CHAT, "/v1/fim/completions", "/v1/embeddings"}
 
 
 async def test_the_mistral_client(world):
