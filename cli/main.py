@@ -10,12 +10,20 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import keys, limits, orgs, workspaces
+from cli import credit, keys, limits, orgs, prices, workspaces
 from cli.run import ProcessName, run
 from core.errors import SetupError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-for name, group in (("orgs", orgs), ("workspaces", workspaces), ("keys", keys), ("limits", limits)):
+GROUPS = {
+    "orgs": orgs,
+    "workspaces": workspaces,
+    "keys": keys,
+    "limits": limits,
+    "credit": credit,
+    "prices": prices,
+}
+for name, group in GROUPS.items():
     app.add_typer(group.app, name=name)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
