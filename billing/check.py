@@ -14,9 +14,9 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from billing.account_check import check_accounts
 from billing.calendar import hour_start_ms
 from billing.journal import REVENUE_LOST, LedgerEntry, LedgerTransaction, check_journal
-from billing.models import UsageRecord, UsageSpan
+from billing.models import UsageRecord
 from billing.prices import PriceVersion
-from billing.rollups import HOUR_MS, hour_from_records, hour_stored
+from billing.rollups import HOUR_MS, hour_from_records, hour_stored, next_hour_ms
 from billing.seal import verify_seals
 from billing.usage import local_time
 from core.db import Database
@@ -147,23 +147,13 @@ def _check_hours(database: Database, from_ms: int, findings: Findings) -> None:
         prices = {version.version: version for version in session.scalars(select(PriceVersion))}
     while True:
         with snapshot(database) as session:
-            hour_ms = _next_hour_ms(session, from_ms)
+            hour_ms = next_hour_ms(session, from_ms)
             if hour_ms is None:
                 return
             _check_rollups(session, hour_ms, findings)
             _check_records(session, hour_ms, prices, findings)
         findings.saw("hours")
         from_ms = hour_ms + HOUR_MS
-
-
-def _next_hour_ms(session: Session, from_ms: int) -> int | None:
-    """The first hour from from_ms on in which there is anything."""
-    record_ms = session.execute(
-        select(func.min(UsageRecord.admitted_ms)).where(UsageRecord.admitted_ms >= from_ms)
-    ).scalar_one()
-    span_ms = session.execute(select(func.min(UsageSpan.start_ms)).where(UsageSpan.start_ms >= from_ms)).scalar_one()
-    found = [hour_start_ms(at_ms) for at_ms in (record_ms, span_ms) if at_ms is not None]
-    return min(found, default=None)
 
 
 def _check_rollups(session: Session, hour_ms: int, findings: Findings) -> None:

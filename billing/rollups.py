@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Table, delete, inspect, select, text, tuple_
+from sqlalchemy import Table, delete, func, inspect, select, text, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -145,6 +145,15 @@ def mark_used(session: Session, records: Iterable[Counted]) -> None:
         used[key_id] = max(last_used_ms, used[key_id])
     rows = [{"key_id": key_id, "last_used_ms": used[key_id]} for key_id in sorted(used)]
     _upsert(session, KeyLastUsed, ("key_id",), rows)
+
+
+def next_hour_ms(session: Session, from_ms: int) -> int | None:
+    """The first hour from from_ms on in which there is a record or a roll-up."""
+    found = [
+        session.execute(select(func.min(column)).where(column >= from_ms)).scalar_one()
+        for column in (UsageRecord.admitted_ms, UsageSpan.start_ms)
+    ]
+    return min((at_ms - at_ms % HOUR_MS for at_ms in found if at_ms is not None), default=None)
 
 
 def hour_from_records(session: Session, hour_ms: int) -> list[tuple[Any, ...]]:

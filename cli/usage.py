@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from rich.table import Table
 
+from billing.money import show_amount
 from billing.usage import UsageRow, usage_rows
 from cli.catch_up import CONSUMER, caught_up
 from cli.database import opened
@@ -53,8 +54,8 @@ async def _wait_for_collector(installation: Installation) -> None:
 
 
 def _table(rows: list[UsageRow]) -> Table:
-    table = Table("tier", "key", "requests", "prompt", "completion", "cached", box=None)
+    table = Table("tier", "key", "requests", "prompt", "completion", "cached", "cost", box=None)
     for row in rows:
         counts = (row.requests, row.prompt_tokens, row.completion_tokens, row.cached_tokens)
-        table.add_row(row.tier, row.key_id, *(f"{count:,}" for count in counts))
+        table.add_row(row.tier, row.key_id, *(f"{count:,}" for count in counts), show_amount(row.cost_nano))
     return table

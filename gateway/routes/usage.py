@@ -13,7 +13,8 @@ from starlette.responses import Response, StreamingResponse
 from billing.export import LINE_FIELDS, RECORD_FIELDS, csv_page, jsonl_page, line_pages, record_pages, shown_line
 from billing.usage import GroupKey, Latencies, UsageLine, UsageQuery, group_key, latencies, local_time, report
 from core.db import DatabaseUnavailableError
-from core.errors import FORBIDDEN, UNAVAILABLE, VALIDATION, PlatformError
+from core.errors import NOT_ALLOWED, UNAVAILABLE, VALIDATION, PlatformError
+from gateway.accounts.scopes import INFERENCE, SUFFICES, USAGE_READ
 from gateway.principal import Principal
 from gateway.routes.access import authenticate_now
 from gateway.schemas.answers import ERROR_RESPONSES
@@ -30,7 +31,6 @@ from gateway.schemas.usage import (
 )
 from gateway.services import Services
 
-READ_USAGE, INFERENCE = "usage:read", "inference"
 ERRORS: dict[int | str, dict[str, Any]] = {status: ERROR_RESPONSES[status] for status in (401, 403, 422, 503)}
 MEDIA_TYPES = {Format.CSV: "text/csv; charset=utf-8", Format.JSONL: "application/jsonl"}
 SHARES = (0.5, 0.95, 0.99)
@@ -54,7 +54,7 @@ def usage_router(services: Services) -> APIRouter:
         after = None if asked.cursor is None else _read_cursor(asked.cursor)
         lines, measured = await _from_sql(lambda: _read(services, query, after, asked))
         found = _report(query, lines, measured, asked.limit)
-        return Response(found.model_dump_json(by_alias=True, exclude_none=False), media_type="application/json")
+        return Response(found.model_dump_json(by_alias=True), media_type="application/json")
 
     @router.get("/v1/usage/requests", operation_id="get_usage_requests")
     async def get_usage_requests(request: Request, asked: Annotated[RequestParameters, Query()]) -> Response:
@@ -70,9 +70,9 @@ async def _caller(services: Services, request: Request, asked: Range) -> Princip
     """A key sees itself; its workspace too, if it may read usage."""
     caller = await authenticate_now(services.principals, services.keeper, request.scope, None)
     scopes = caller.principal.scopes
-    allowed = READ_USAGE in scopes or (INFERENCE in scopes and asked.scope == "key")
+    allowed = scopes & SUFFICES[USAGE_READ] or (INFERENCE in scopes and asked.scope == "key")
     if not allowed:
-        raise PlatformError(FORBIDDEN, f"This key lacks the scope {READ_USAGE}.")
+        raise PlatformError(NOT_ALLOWED, f"This key lacks the scope {USAGE_READ}.")
     return caller.principal
 
 
