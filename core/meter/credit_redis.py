@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from core.clock import Clock
 from core.meter.cell import Cell
 from core.meter.credit import Epoch, Hunger, Level
-from core.queue.rules import Rule, RuleState, Window
+from core.queue.rules import Rule, RuleKind, RuleState, Window
 from core.redis import BLOCK_S_MAX, CALL_S, Calls, Script, run_id
 
 OPEN_EPOCH = Script("open_epoch", "shared")
@@ -69,22 +69,32 @@ class RedisCounterStore:
         self._cell = Cell(client, cell, clock)
 
     async def seed(self, rule: Rule, window: Window, used: int) -> None:
-        await self._cell.run(SEED, f"{rule.kind.value}:{rule.counter}", window.id, window.end_ms, used)
+        await self._cell.run(SEED, _name(rule), window.id, window.end_ms, used)
 
     async def states(self, rules: Sequence[Rule]) -> list[RuleState]:
         flat = await self._cell.run(STATES, msgpack.packb([packed_rule(rule) for rule in rules]))
-        return [RuleState(*state) for state in zip(rules, flat[::2], flat[1::2], strict=True)]
+        return [_state(*state) for state in zip(rules, flat[::2], flat[1::2], strict=True)]
 
     async def close(self) -> None:
         await self._cell.calls.close()
 
 
+def _state(rule: Rule, remaining: int, reset_ms: int) -> RuleState:
+    """A hard limit that was lowered has nothing left, and no less; only a bucket may be in debt."""
+    in_debt = not rule.hard or rule.kind is RuleKind.TOKENS_PER_MINUTE
+    return RuleState(rule, remaining if in_debt else max(0, remaining), reset_ms)
+
+
 def packed_rule(rule: Rule) -> tuple[Any, ...]:
     """As scripts/rules.lua reads it."""
-    plain = (rule.kind.value, rule.counter, rule.limit, rule.hard)
+    plain = (rule.kind.value, _name(rule), rule.limit, rule.hard)
     if not rule.windows:
         return plain
     return plain + tuple([part for window in rule.windows for part in (window.id, window.start_ms, window.end_ms)])
+
+
+def _name(rule: Rule) -> str:
+    return f"{rule.kind.value}:{rule.counter}"
 
 
 def _amount(nano: int) -> int:

@@ -42,7 +42,7 @@ local function pay_for_kept(first)
   end
   local seen = {}
   for _, rule in ipairs(meta.rules) do
-    local name, window = counter_name(rule), CALENDAR[rule[1]] and window_at(rule, now)
+    local name, window = rule[2], CALENDAR[rule[1]] and window_at(rule, now)
     if window and not seen[name] then
       seen[name] = true
       add_if_counted(calendar_key(name, window, epoch), rule[1] == 'tokens_per_month' and prompt + completion or cost)
@@ -92,21 +92,30 @@ local reserved = cost_nano(meta.pt, 0, meta.out, price[2], price[3], price[4])
 local reserved_tokens = meta.pt + meta.out
 local UNITS = {tokens = reserved_tokens, nano = reserved}
 
--- Each check answers remaining and reset_ms after this request, and how to reserve it; or a refusal instead.
-local function check_window(name, rule, number)
-  local window, limit = WINDOW_MS[rule[1]], rule[3]
-  local used, counts, _, gone = window_counts(name, window)
-  if rule[4] and used + 1 > limit then
-    local retry = limit > 0 and window_retry_ms(window, counts, used + 1 - limit) or -1
-    return refuse('rule', rule[1], '', limit, math.floor(limit - used), retry, number)
+local function window_add(name, window, index, gone)
+  local key = base .. 'u:' .. name
+  if call('HINCRBY', key, int(index), 1) == 1 then
+    call('PEXPIRE', key, int(math.ceil(window / SUBS * (SUBS + 2))))
+    if gone then
+      call('HDEL', key, unpack(gone))
+    end
   end
-  local reset = window_reset_ms(window, math.floor(now * SUBS / window))
-  return nil, math.floor(limit - used - 1), reset, gone
 end
 
-local function check_bucket(name, rule, number)
+-- Each check answers remaining and reset_ms after this request, and what reserving it needs; or a refusal instead.
+local function check_window(rule, number)
+  local window, limit = WINDOW_MS[rule[1]], rule[3]
+  local used, index, counts, _, gone = window_counts(rule[2], window)
+  if rule[4] and used + 1 > limit then
+    local retry = limit > 0 and window_retry_ms(window, index, counts, used + 1 - limit) or -1
+    return refuse('rule', rule[1], '', limit, math.floor(limit - used), retry, number)
+  end
+  return nil, math.floor(limit - used - 1), window_reset_ms(window, index), {index, gone}
+end
+
+local function check_bucket(rule, number)
   local limit = rule[3]
-  local level = bucket_level(name, limit)
+  local level = bucket_level(rule[2], limit)
   local need = math.min(reserved_tokens, limit)
   if rule[4] and (level < need or limit <= 0) then
     local retry = limit > 0 and math.ceil((need - level) * 60000 / limit) or -1
@@ -124,9 +133,9 @@ local function check_open(rule, number)
   return nil, left - 1, 0
 end
 
-local function check_calendar(name, rule, number)
+local function check_calendar(rule, number)
   local window, ends = window_at(rule, now)
-  local key, need = calendar_key(name, window, epoch), UNITS[CALENDAR[rule[1]]]
+  local key, need = calendar_key(rule[2], window, epoch), UNITS[CALENDAR[rule[1]]]
   local used = call('GET', key)
   if not used then
     return refuse('unseeded', rule[1], '', rule[3], 0, 0, number)
@@ -138,23 +147,17 @@ local function check_calendar(name, rule, number)
   return nil, left - need, ends - now, key
 end
 
-local answers, plans, names = {}, {}, {}
+local CHECKS = {
+  requests_per_second = check_window, requests_per_minute = check_window, tokens_per_minute = check_bucket,
+  concurrency = check_open, tokens_per_month = check_calendar, spend_per_day = check_calendar,
+  spend_per_month = check_calendar}
+local answers, plans = {}, {}
 for number, rule in ipairs(meta.rules) do
-  local kind, name = rule[1], counter_name(rule)
-  local refusal, remaining, reset, plan
-  if WINDOW_MS[kind] then
-    refusal, remaining, reset, plan = check_window(name, rule, number)
-  elseif kind == 'tokens_per_minute' then
-    refusal, remaining, reset, plan = check_bucket(name, rule, number)
-  elseif kind == 'concurrency' then
-    refusal, remaining, reset = check_open(rule, number)
-  else
-    refusal, remaining, reset, plan = check_calendar(name, rule, number)
-  end
+  local refusal, remaining, reset, plan = CHECKS[rule[1]](rule, number)
   if refusal then
     return refusal
   end
-  answers[2 * number - 1], answers[2 * number], plans[number], names[number] = remaining, reset, plan, name
+  answers[2 * number - 1], answers[2 * number], plans[number] = remaining, reset, plan
 end
 if reserved > 0 and wallet.credit < reserved then
   return refuse_credit(reserved)
@@ -163,15 +166,15 @@ end
 -- From here on nothing refuses. What rules share is counted once.
 local counted = {}
 for number, rule in ipairs(meta.rules) do
-  local kind, name, plan = rule[1], names[number], plans[number]
+  local kind, name, plan = rule[1], rule[2], plans[number]
   if not counted[name] then
     counted[name] = true
     if WINDOW_MS[kind] then
-      window_add(name, WINDOW_MS[kind], plan)
+      window_add(name, WINDOW_MS[kind], plan[1], plan[2])
     elseif kind == 'tokens_per_minute' then
       bucket_set(name, rule[3], plan)
     elseif kind == 'concurrency' then
-      call('HINCRBY', base .. 'conc', rule[2], 1)
+      call('HINCRBY', base .. 'conc', name, 1)
     else
       call('INCRBY', plan, int(UNITS[CALENDAR[kind]]))
     end
@@ -180,7 +183,7 @@ end
 local left = -1
 if reserved > 0 then
   left = wallet.credit - reserved
-  save_wallet(org, epoch, {credit = left, resv = wallet.resv + reserved})
+  call('HSET', base .. 'o:' .. org, 'credit', int(left), 'resv', int(wallet.resv + reserved))
 end
 if meta.cl then
   call('SET', base .. 'i:' .. meta.cl[1], cmsgpack.pack({id, meta.str, meta.cl[2]}), 'PX', CLAIM_KEPT_MS)

@@ -34,7 +34,7 @@ end
 local counters, seen = {}, {}
 local money, money_by = wallet.credit, 'credit'
 for _, rule in ipairs(meta.rules) do
-  local name, window = counter_name(rule), CALENDAR[rule[1]] and window_at(rule, record.adm)
+  local name, window = rule[2], CALENDAR[rule[1]] and window_at(rule, record.adm)
   local key = window and calendar_key(name, window, epoch)
   local used = key and tonumber(call('GET', key))
   if used and not seen[name] then
@@ -93,7 +93,7 @@ local taken = {}
 for _, rule in ipairs(meta.rules) do
   if rule[1] == 'tokens_per_minute' and not taken[rule[2]] then
     taken[rule[2]] = true
-    bucket_set(counter_name(rule), rule[3], bucket_level(counter_name(rule), rule[3]) - tokens)
+    bucket_set(rule[2], rule[3], bucket_level(rule[2], rule[3]) - tokens)
   end
 end
 call('HSET', base .. 'r:' .. id, 'out', int(covered), 'res', int(held + more))

@@ -1,30 +1,34 @@
--- Limits: what is counted, and how much of it is left. A rule is {kind, counter, limit, hard, window id, start, end, ...}.
+-- Limits: what is counted, and how much of it is left. A rule is {kind, name, limit, hard, window id, start, end, ...};
+-- its name is KIND:COUNTER: rules of one name share what was used.
 local SUBS = 12
 local WINDOW_MS = {requests_per_second = 1000, requests_per_minute = 60000}
 local CALENDAR = {tokens_per_month = 'tokens', spend_per_day = 'nano', spend_per_month = 'nano'}
 
--- Rules of one kind with the same counter share what was used.
-local function counter_name(rule)
-  return rule[1] .. ':' .. rule[2]
-end
-
 -- A sliding window of 12 sub-windows, the oldest counted in proportion to what of it is still inside. Answers what is
--- used, its counts by sub-window, the newest of them, and the fields that have left.
+-- used, the sub-window now, its counts by sub-window, the newest of them, and the fields that have left, if any.
 local function window_counts(name, window)
-  local index, inside = math.floor(now * SUBS / window), 1 - (now * SUBS % window) / window
-  local used, counts, newest, gone = 0, {}, nil, {}
+  local index = math.floor(now * SUBS / window)
+  local oldest = index - SUBS
+  local used, counts, newest, gone = 0, {}, nil, nil
   local fields = call('HGETALL', base .. 'u:' .. name)
   for i = 1, #fields, 2 do
     local at, count = tonumber(fields[i]), tonumber(fields[i + 1])
-    if at < index - SUBS then
-      gone[#gone + 1] = fields[i]
+    if at > oldest then
+      used = used + count
+    elseif at == oldest then
+      used = used + count * (1 - (now * SUBS % window) / window)
     else
+      gone = gone or {}
+      gone[#gone + 1] = fields[i]
+    end
+    if at >= oldest then
       counts[at] = count
-      used = used + (at == index - SUBS and count * inside or count)
-      newest = math.max(newest or at, at)
+      if not newest or at > newest then
+        newest = at
+      end
     end
   end
-  return used, counts, newest, gone
+  return used, index, counts, newest, gone
 end
 
 local function window_reset_ms(window, newest)
@@ -32,8 +36,8 @@ local function window_reset_ms(window, newest)
 end
 
 -- When will enough have left the window? Walk from the oldest sub-window on.
-local function window_retry_ms(window, counts, excess)
-  local sub, index = window / SUBS, math.floor(now * SUBS / window)
+local function window_retry_ms(window, index, counts, excess)
+  local sub = window / SUBS
   for at = index - SUBS, index do
     local count, starts = counts[at] or 0, (at + SUBS) * sub
     if at == index - SUBS then
@@ -45,16 +49,6 @@ local function window_retry_ms(window, counts, excess)
     excess = excess - count
   end
   return window
-end
-
-local function window_add(name, window, gone)
-  local key = base .. 'u:' .. name
-  if call('HINCRBY', key, int(math.floor(now * SUBS / window)), 1) == 1 then
-    call('PEXPIRE', key, int(math.ceil(window / SUBS * (SUBS + 2))))
-    if #gone > 0 then
-      call('HDEL', key, unpack(gone))
-    end
-  end
 end
 
 -- tokens per minute: an even bucket, stored as "level time". Answers its level now.

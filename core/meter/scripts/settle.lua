@@ -28,24 +28,24 @@ local function give_back_credit(record, cost)
 end
 
 -- A calendar counter holds what was reserved. In an epoch later than the admission's it holds nothing of this record yet.
-local function correct_calendar(rule, name, record, epoch, reserved, used)
-  local window = window_at(rule, record.adm)
+local function correct_calendar(rule, record, epoch, reserved, used)
+  local key = calendar_key(rule[2], window_at(rule, record.adm), epoch)
   if record.ce ~= epoch then
-    add_if_counted(calendar_key(name, window, epoch), used)
+    add_if_counted(key, used)
   elseif used ~= reserved then
-    call('INCRBY', calendar_key(name, window, epoch), int(used - reserved))
+    call('INCRBY', key, int(used - reserved))
   end
 end
 
 local function give_back_limits(record, used_tokens, used_nano)
   local reserved_tokens, corrected, epoch = record.meta.pt + record.out, {}, nil
   for _, rule in ipairs(record.meta.rules) do
-    local kind, name = rule[1], counter_name(rule)
+    local kind, name = rule[1], rule[2]
     if corrected[name] then
-      name = nil  -- shared, and done
+      kind = nil  -- shared, and done
     elseif kind == 'concurrency' then
-      if call('HINCRBY', base .. 'conc', rule[2], -1) <= 0 then
-        call('HDEL', base .. 'conc', rule[2])
+      if call('HINCRBY', base .. 'conc', name, -1) <= 0 then
+        call('HDEL', base .. 'conc', name)
       end
     elseif kind == 'tokens_per_minute' then
       if reserved_tokens ~= used_tokens then
@@ -55,14 +55,12 @@ local function give_back_limits(record, used_tokens, used_nano)
     elseif CALENDAR[kind] then
       epoch = epoch or epoch_now()
       if kind == 'tokens_per_month' then
-        correct_calendar(rule, name, record, epoch, reserved_tokens, used_tokens)
+        correct_calendar(rule, record, epoch, reserved_tokens, used_tokens)
       else
-        correct_calendar(rule, name, record, epoch, record.res, used_nano)
+        correct_calendar(rule, record, epoch, record.res, used_nano)
       end
     end
-    if name then
-      corrected[name] = true
-    end
+    corrected[name] = true
   end
 end
 

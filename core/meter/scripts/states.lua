@@ -2,15 +2,15 @@
 local epoch = epoch_now()
 
 local function state_of(rule)
-  local kind, name, limit = rule[1], counter_name(rule), rule[3]
+  local kind, name, limit = rule[1], rule[2], rule[3]
   if WINDOW_MS[kind] then
-    local used, _, newest = window_counts(name, WINDOW_MS[kind])
+    local used, _, _, newest = window_counts(name, WINDOW_MS[kind])
     return math.floor(limit - used), window_reset_ms(WINDOW_MS[kind], newest)
   elseif kind == 'tokens_per_minute' then
     local level = bucket_level(name, limit)
     return math.floor(level), bucket_reset_ms(limit, level)
   elseif kind == 'concurrency' then
-    return limit - num(call('HGET', base .. 'conc', rule[2])), 0
+    return limit - num(call('HGET', base .. 'conc', name)), 0
   end
   local window, ends = window_at(rule, now)
   if not window then
