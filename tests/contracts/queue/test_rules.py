@@ -177,3 +177,15 @@ async def test_parallel_admissions_pass_a_cap_to_the_last_nano(world: World):
     answers = await asyncio.gather(*(world.try_admit(world.job(), rules=rules) for _ in range(100)))
     assert sum(isinstance(answer, Admitted) for answer in answers) == 25
     assert [state.remaining for state in await world.counters.states(rules)] == [0, 20 * 15]
+
+
+@pytest.mark.parametrize("rule", ALL, ids=lambda rule: rule.kind.value)
+async def test_a_hard_limit_that_was_lowered_has_nothing_left_and_no_less(world: World, rule: Rule):
+    await world.fund()
+    await seed(world, rule)
+    for _ in range(3):
+        await world.must_admit(world.job(), rules=(rule,))
+    lowered = replace(rule, limit=rule.limit // 3)
+    (state,) = await world.counters.states([lowered])
+    assert state.remaining <= 0 if rule is TPM else state.remaining == 0
+    assert (await world.must_refuse(world.job(), rules=(lowered,))).refusal.remaining == 0
