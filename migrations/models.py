@@ -12,6 +12,7 @@ from billing.prices import PriceVersion
 from billing.transfers import CreditTransfer
 from core.db import Base
 from gateway.accounts.models import ApiKey
+from gateway.accounts.people import User
 
 assert all(
     model.metadata is Base.metadata
@@ -25,6 +26,7 @@ assert all(
         LedgerEntry,
         PriceVersion,
         UsageRecord,
+        User,
     )
 ), "all rooms declare their tables on one Base"
 METADATA: MetaData = Base.metadata

@@ -4,7 +4,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from core.secrets import read_secret, secret_file
@@ -33,6 +33,15 @@ class AccountSettings(PlatformSettings):
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(), description="Networks, comma-separated, whose x-forwarded-for is believed; else the socket counts."
     )
+    public_url: str = Field(
+        default="", description="Where browsers find the gateway; stands in links. Default: where it listens."
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="smtps://, smtp:// (STARTTLS) or smtp+plain://user:password@host:port. Unset: no mail, links are "
+        "shown to who makes them.",
+    )
+    mail_from: str = Field(default="", description="Sender of mails; needed with smtp_url.")
 
 
 def peppers_of(settings: AccountSettings) -> Peppers:
