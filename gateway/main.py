@@ -24,6 +24,7 @@ from core.installation import catalog_for
 from core.logs import set_up_logs
 from core.memory import settle_memory
 from core.meter.credit_redis import RedisCounterStore, RedisCreditStore
+from core.meter.refusals import RedisRefusalLog
 from core.queue.redis import RedisQueueKeeper, RedisSubmitterQueue
 from core.queue.settings import queue_settings
 from core.redis import connect
@@ -41,6 +42,7 @@ from gateway.gate import Gate
 from gateway.metrics import GatewayMetrics
 from gateway.protocol import ConnectionLimits, protocol_class
 from gateway.publisher import Publisher
+from gateway.refusal_buffer import RefusalBuffer
 from gateway.services import Lifecycle, Services
 from gateway.settings import GatewaySettings
 from gateway.watch import Watch
@@ -93,29 +95,27 @@ async def _serve(
         lease_ms=settings.lease_ms, keepalive_ms=int(settings.headers_hold_s * MS_PER_S)
     )
     exchange = Exchange(queue, keeper, exchange_settings, clock, log)
-    principals = SqlPrincipals(database, peppers_of(settings), clock, [tier.name for tier in catalog.tiers])
+    peppers = peppers_of(settings)
+    principals = SqlPrincipals(database, peppers, clock, [tier.name for tier in catalog.tiers])
+    refusals = RedisRefusalLog(client, settings.cell, clock)
+    refused = RefusalBuffer(refusals, log)
     watch = Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, log)
     funding = BillingFunding(treasury, publisher, counters, database, clock, log)
     services = Services(
         settings=settings,
         catalog=catalog,
         principals=principals,
-        admitter=Admitter(
-            catalog=catalog,
-            tokenizers=load_tokenizers(catalog),
-            counters=load_counters(catalog, settings.home),
-            cell=settings.cell,
-            ids=ids,
-            clock=clock,
-            submitter=submitter,
-            settings=AdmissionSettings(),
-        ),
+        admitter=_admitter(settings, catalog, submitter, clock, ids),
         exchange=exchange,
         gate=Gate(exchange, principals, funding),
         keeper=keeper,
         counters=counters,
+        credit=credit,
+        refusals=refusals,
+        refused=refused,
+        peppers=peppers,
         database=database,
-        background={"exchange": exchange.run, "watch": watch.run, "publisher": publisher.run},
+        background={"exchange": exchange.run, "watch": watch.run, "publisher": publisher.run, "refusals": refused.run},
         check_database=lambda: asyncio.to_thread(database.check),
         metrics=GatewayMetrics(settings.metrics_dir),
         lifecycle=Lifecycle(),
@@ -129,9 +129,23 @@ async def _serve(
     finally:
         await exchange.close()
         await funding.close()
+        await refused.flush()
         for part in (keeper, credit, counters):
             await part.close()
         await client.aclose()
+
+
+def _admitter(settings: GatewaySettings, catalog: Catalog, submitter: str, clock: Clock, ids: IdSource) -> Admitter:
+    return Admitter(
+        catalog=catalog,
+        tokenizers=load_tokenizers(catalog),
+        counters=load_counters(catalog, settings.home),
+        cell=settings.cell,
+        ids=ids,
+        clock=clock,
+        submitter=submitter,
+        settings=AdmissionSettings(),
+    )
 
 
 def _check_prices(database: Database, catalog: Catalog, clock: Clock) -> None:

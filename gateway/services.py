@@ -10,13 +10,16 @@ from core.catalog import Catalog
 from core.clock import Clock
 from core.db import Database
 from core.ids import IdSource
-from core.meter.credit import CounterStore
+from core.meter.credit import CounterStore, CreditStore
+from core.meter.refusals import RefusalLog
 from core.queue.base import QueueKeeper
+from gateway.accounts.keys import Peppers
 from gateway.admission import Admitter
 from gateway.exchange import Exchange
 from gateway.gate import Gate
 from gateway.metrics import GatewayMetrics
 from gateway.principal import PrincipalSource
+from gateway.refusal_buffer import RefusalBuffer
 from gateway.settings import GatewaySettings
 
 
@@ -32,7 +35,7 @@ class Lifecycle:
 class Services:
     """`background` goes on beside the requests for as long as the process serves; without it the process is broken.
     `check_database` raises when SQL cannot be reached. `database` is for routes that read what no admission needs:
-    in a thread.
+    in a thread. `refused` notes refusals, `refusals` is where they can be read.
     """
 
     settings: GatewaySettings
@@ -43,6 +46,10 @@ class Services:
     gate: Gate
     keeper: QueueKeeper
     counters: CounterStore
+    credit: CreditStore
+    refusals: RefusalLog
+    refused: RefusalBuffer
+    peppers: Peppers
     database: Database
     background: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     check_database: Callable[[], Awaitable[None]]

@@ -50,7 +50,7 @@ def chat_route(services: Services) -> MeteredRoute:
             await relay.chat(exchanged, stream=wish.stream)
 
         large = request.is_constrained or len(body) > LARGE_BODY_BYTES
-        return Ask(admit, answer, (*left_out, *asking(asked, UNUSED)), large)
+        return Ask(admit, answer, (*left_out, *asking(asked, UNUSED)), large, tier.name)
 
     return MeteredRoute(
         "/v1/chat/completions",

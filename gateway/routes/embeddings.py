@@ -39,7 +39,7 @@ def embeddings_route(services: Services) -> MeteredRoute:
 
             await relay.fold(exchanged, body_of)
 
-        return Ask(admit, answer, (*left_out, *asking(asked, UNUSED)), len(body) > LARGE_BODY_BYTES)
+        return Ask(admit, answer, (*left_out, *asking(asked, UNUSED)), len(body) > LARGE_BODY_BYTES, tier.name)
 
     return MeteredRoute(
         "/v1/embeddings",

@@ -25,7 +25,7 @@ def fim_route(services: Services) -> MeteredRoute:
         async def answer(exchanged: Exchanged) -> None:
             await relay.chat(exchanged, stream=asked.stream)
 
-        return Ask(admit, answer, (*left_out, *asking(asked, UNUSED)), len(body) > LARGE_BODY_BYTES)
+        return Ask(admit, answer, (*left_out, *asking(asked, UNUSED)), len(body) > LARGE_BODY_BYTES, tier.name)
 
     return MeteredRoute(
         "/v1/fim/completions",

@@ -10,7 +10,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from core.errors import UNAVAILABLE, PlatformError
+from core.errors import INTERNAL, UNAVAILABLE, PlatformError
+from core.meter.refusals import RefusalEvent
 from core.queue.base import Admission, Claim, Repeated
 from gateway.claims import KEY_CHARS_MAX, claim_of
 from gateway.middleware import Call, call_of, header, read_json
@@ -63,13 +64,14 @@ class Exchanged:
 class Ask:
     """A checked request. `admit` says what to ask the queue for, and may be called again for a principal that was
     loaded anew; `answer` tells the caller what became of it. `ignored` are the fields that were accepted and do
-    nothing. `large`: admit takes long, so call it in a thread.
+    nothing. `large`: admit takes long, so call it in a thread. `tier`: the one asked for, by its own name.
     """
 
     admit: Callable[[Principal, Claim | None], Admission]
     answer: Callable[[Exchanged], Awaitable[None]]
     ignored: tuple[str, ...] = ()
     large: bool = False
+    tier: str = ""
 
 
 class MeteredRoute(APIRoute):
@@ -109,12 +111,18 @@ class MeteredRoute(APIRoute):
         scope["route"] = self
         services = self._services
         call = call_of(scope)
-        caller = await authenticate(services.principals, scope, INFERENCE)
-        body = await read_json(scope, receive)
-        ask = self._prepare(body, _mode(scope, caller.principal))
-        claim = claim_of(scope, self.path, caller.principal.workspace, body)
-        admit = await _admission(ask, caller.principal, claim)
-        opened = await services.gate.open(caller, admit)
+        caller: Caller | None = None
+        ask: Ask | None = None
+        try:
+            caller = await authenticate(services.principals, scope, INFERENCE)
+            body = await read_json(scope, receive)
+            ask = self._prepare(body, _mode(scope, caller.principal))
+            claim = claim_of(scope, self.path, caller.principal.workspace, body)
+            admit = await _admission(ask, caller.principal, claim)
+            opened = await services.gate.open(caller, admit)
+        except PlatformError as error:
+            self._note(call, caller, ask, error)
+            raise
         opened_s = services.clock.monotonic_s()
         connection: Connection = scope[CONNECTION]
         reply = await self._recall(opened, caller, admit, connection) if isinstance(opened, Repeated) else opened
@@ -123,6 +131,30 @@ class MeteredRoute(APIRoute):
             await ask.answer(Exchanged(reply, call, opened_s, connection, send, ask.ignored))
         finally:
             await reply.abandon()  # nothing, if the answer is complete
+
+    def _note(self, call: Call, caller: Caller | None, ask: Ask | None, error: PlatformError) -> None:
+        """Remember why a request was refused; our own failures are in the log of the process instead."""
+        refusal = error.refusal
+        if refusal is None and error.kind.status >= INTERNAL.status:
+            return
+        who = None if caller is None else caller.principal
+        self._services.refused.note(
+            RefusalEvent(
+                request_id=call.request_id,
+                organisation="" if who is None else who.organisation,
+                workspace="" if who is None else who.workspace,
+                key_id="" if who is None else who.key_id,
+                route=self.path,
+                tier="" if ask is None else ask.tier,
+                status=error.kind.status,
+                code=error.kind.code or error.kind.type,
+                rule="" if refusal is None else refusal.rule,
+                scope="" if refusal is None else refusal.scope,
+                limit=0 if refusal is None else refusal.limit,
+                remaining=0 if refusal is None else refusal.remaining,
+                at_ms=self._services.clock.now_ms(),
+            )
+        )
 
     async def _recall(
         self, repeated: Repeated, caller: Caller, admit: Callable[[Principal], Admission], connection: Connection

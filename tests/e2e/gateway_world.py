@@ -15,6 +15,7 @@ from core.clock import SystemClock
 from core.db import connect_database
 from core.errors import UNAUTHORIZED, UNAVAILABLE, PlatformError
 from core.ids import SystemIds
+from core.meter.refusals import MemoryRefusalLog
 from core.queue.base import (
     Admission,
     Finish,
@@ -42,10 +43,12 @@ from gateway.gate import Gate
 from gateway.main import GatewayServer, bind
 from gateway.metrics import GatewayMetrics
 from gateway.principal import Principal
+from gateway.refusal_buffer import RefusalBuffer
 from gateway.refusals import refusal_error
 from gateway.services import Lifecycle, Services
 from gateway.settings import GatewaySettings
 from gateway.watch import Watch
+from tests.accounts_world import PEPPERS
 
 KEY = "test-key"
 AUTH = {"authorization": f"Bearer {KEY}"}
@@ -238,6 +241,7 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
     queue = MemorySubmitterQueue(broker, "gateway-1")
     await queue.open()
     keeper = MemoryQueueKeeper(broker)
+    refusals = MemoryRefusalLog(clock)
     keepalive_ms = int(settings.headers_hold_s * 1_000)
     exchange_settings = ExchangeSettings(
         lease_ms=settings.lease_ms, keepalive_ms=keepalive_ms, tick_ms=50, watch_every_ms=20
@@ -265,6 +269,10 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
         gate=Gate(exchange, principals, NoFunding()),
         keeper=keeper,
         counters=MemoryCounterStore(broker, clock),
+        credit=credit,
+        refusals=refusals,
+        refused=RefusalBuffer(refusals, log),
+        peppers=PEPPERS,
         database=connect_database(f"sqlite:///{gettempdir()}/never-opened.sqlite3"),
         background={"exchange": exchange.run, "watch": watch.run},
         check_database=database.check,
