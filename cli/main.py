@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import credit, keys, limits, orgs, prices, workspaces
+from cli import books, credit, keys, limits, orgs, prices, refusals, workspaces
 from cli.run import ProcessName, run
 from core.errors import SetupError
 
@@ -22,6 +22,8 @@ GROUPS = {
     "limits": limits,
     "credit": credit,
     "prices": prices,
+    "books": books,
+    "refusals": refusals,
 }
 for name, group in GROUPS.items():
     app.add_typer(group.app, name=name)

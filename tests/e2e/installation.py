@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -15,23 +16,52 @@ from core.installation import BESIDE_THE_PROGRAM
 PROGRAM = (sys.executable, "-P", "-m", "cli.main")
 UP = ("up", "--detach", "--engine", "echo", "--port", "0")
 BOUND_S = 120.0
+ROOT = Path(__file__).parents[2]
+# What a stock installation lacks: a plan without credit, and a tier with tokens for tools and fill-in-the-middle.
+FURTHER = """
+[plans.penniless]
+requests_per_minute = 60
+tokens_per_minute = 1_000_000
+concurrency = 10
+credit = "0"
+
+[tiers.codestral]
+engine = "transformers"
+weights = "{weights}"
+tokenizer = "v3"
+context_tokens = 2048
+aliases = ["codestral-2405"]
+capabilities = ["completion_chat", "completion_fim"]
+slots = 16
+batch_tokens_max = 128
+price = {{ input = "0.20", output = "0.60" }}
+"""
 
 
 class Installation:
-    """A home of its own, with the tiers of the product; unless asked for real engines, the encoder needs no weights."""
+    """A home of its own, with the tiers of the product; unless asked for real engines, the encoder needs no weights.
+    With real ones there is a tier more, and a plan without credit.
+    """
 
-    def __init__(self, folder: Path, *, real_engines: bool = False):
+    def __init__(self, folder: Path, *, real_engines: bool = False, settings: Mapping[str, str] | None = None):
+        self.settings = {f"TRAMONTANE_{name}": value for name, value in (settings or {}).items()}
         self.home = Home(folder / "home")
         self.config = folder / "tramontane.toml"
         text = BESIDE_THE_PROGRAM.read_text()
         assert 'engine = "sentence-transformers"' in text
-        self.config.write_text(
-            text if real_engines else text.replace('engine = "sentence-transformers"', 'engine = "hash"')
-        )
+        if real_engines:
+            weights = folder / "codestral"
+            argv = [sys.executable, "-m", "tests.e2e.code_checkpoint", str(weights)]
+            subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, timeout=BOUND_S)
+            text += FURTHER.format(weights=weights)
+        else:
+            text = text.replace('engine = "sentence-transformers"', 'engine = "hash"')
+        self.config.write_text(text)
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRAMONTANE_")}
-        env = {**clean, "TRAMONTANE_HOME": str(self.home.root), "TRAMONTANE_CONFIG": str(self.config)}
+        own = {"TRAMONTANE_HOME": str(self.home.root), "TRAMONTANE_CONFIG": str(self.config)}
+        env = {**clean, **own, **self.settings}
         argv = [*PROGRAM, *arguments]
         return subprocess.run(argv, capture_output=True, text=True, env=env, timeout=BOUND_S, check=False)
 
