@@ -1,21 +1,18 @@
 """What `tramontane prices` does."""
 
 import sys
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from sqlalchemy.orm import Session
 
-from billing.money import show_price
-from billing.price_lists import PriceChange, PriceEntry, apply_prices, differs, read_price_file
+from billing.price_lists import PriceChange, PriceEntry, differs, read_price_file
 from billing.prices import PriceScope, PriceVersion, price_versions
 from cli.accounts.acting import hands, moment, print_json
 from cli.installation import catalog_of
 from cli.terminal import tables
-from gateway.accounts.generations import Generation, all_generations, raise_generation, raise_generations_of_plan
-from gateway.accounts.trail import Target, record
+from gateway.accounts.pricing import change_prices, entry_facts
 
 
 def show(*, as_json: bool) -> None:
@@ -41,55 +38,17 @@ def apply(file: Path, *, name: str | None, dry_run: bool, as_json: bool) -> None
             changes = differs(session, found.entries, max(now_ms, found.start_ms or 0))
         _tell(changes, "differ from the file", as_json=as_json)
         return
+    named = found if name is None else replace(found, name=name)
     with did.changing() as session:
-        changes = apply_prices(
-            session,
-            found.entries,
-            name=name or found.name,
-            now_ms=now_ms,
-            tiers=tiers,
-            start_ms=found.start_ms,
-            note=found.note,
-        )
-        raised = _raise(session, {change.after.scope for change in changes})
-        for change in changes:
-            record(
-                session,
-                did.actor,
-                "price.apply",
-                Target("price", change.after.scope.tier),
-                organisation=change.after.scope.organisation,
-                now_ms=now_ms,
-                before=None if change.before is None else _entry_facts(change.before),
-                after=_entry_facts(change.after),
-            )
+        changes, raised = change_prices(session, named, tiers=tiers, actor=did.actor, clock=did.clock)
     did.publish(raised)
     _tell(changes, "have a new version", as_json=as_json)
-
-
-def _raise(session: Session, scopes: Iterable[PriceScope]) -> list[Generation]:
-    """Of every organisation concerned, each once, so that gateways load its prices anew."""
-    scopes = set(scopes)
-    if any(not scope.plan and not scope.organisation for scope in scopes):
-        return [raise_generation(session, each.organisation) for each in sorted(all_generations(session), key=_id)]
-    raised = {
-        each.organisation: each
-        for plan in sorted({scope.plan for scope in scopes if scope.plan})
-        for each in raise_generations_of_plan(session, plan)
-    }
-    for organisation in sorted({scope.organisation for scope in scopes if scope.organisation} - raised.keys()):
-        raised[organisation] = raise_generation(session, organisation)
-    return list(raised.values())
-
-
-def _id(generation: Generation) -> str:
-    return generation.organisation
 
 
 def _tell(changes: tuple[PriceChange, ...], what: str, *, as_json: bool) -> None:
     if as_json:
         facts = [
-            {"before": None if change.before is None else _entry_facts(change.before), **_entry_facts(change.after)}
+            {"before": None if change.before is None else entry_facts(change.before), **entry_facts(change.after)}
             for change in changes
         ]
         print_json({"changes": facts})
@@ -100,8 +59,8 @@ def _tell(changes: tuple[PriceChange, ...], what: str, *, as_json: bool) -> None
     sys.stdout.write(f"{len(changes)} prices {what}:\n")
     table = Table("tier", "for", "input", "cached", "output", "batch", box=None)
     for change in changes:
-        before = None if change.before is None else _entry_facts(change.before)
-        after = _entry_facts(change.after)
+        before = None if change.before is None else entry_facts(change.before)
+        after = entry_facts(change.after)
         cells = (_step(before, after, field) for field in ("input", "cached", "output", "batch_percent"))
         table.add_row(after["tier"], _whose(after), *cells)
     tables().print(table)
@@ -119,20 +78,8 @@ def _whose(fact: dict[str, Any]) -> str:
     return f"organisation {fact['organisation']}" if fact["organisation"] else "all"
 
 
-def _entry_facts(entry: PriceEntry) -> dict[str, Any]:
-    return {
-        "tier": entry.scope.tier,
-        "plan": entry.scope.plan,
-        "organisation": entry.scope.organisation,
-        "input": show_price(entry.input_nano),
-        "cached": show_price(entry.cached_nano),
-        "output": show_price(entry.output_nano),
-        "batch_percent": entry.batch_percent,
-    }
-
-
 def _facts(version: PriceVersion) -> dict[str, Any]:
     scope = PriceScope(version.tier, version.plan, version.organisation)
     entry = PriceEntry(scope, version.input_nano, version.cached_nano, version.output_nano, version.batch_percent)
     times = {"start_ms": version.start_ms, "created_ms": version.created_ms}
-    return {"version": version.version, **_entry_facts(entry), **times, "note": version.note}
+    return {"version": version.version, **entry_facts(entry), **times, "note": version.note}

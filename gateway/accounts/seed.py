@@ -7,7 +7,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.catalog import Catalog
-from core.catalog import Plan as CatalogPlan
 from core.clock import Clock
 from core.db import Database, insert_new
 from core.ids import IdSource
@@ -16,6 +15,7 @@ from gateway.accounts.generations import Generation, all_generations, publish_ge
 from gateway.accounts.limits import SubjectKind
 from gateway.accounts.models import ACTIVE, Limit, Organisation, Plan, Workspace
 from gateway.accounts.organisations import DEFAULT_NAME, DEFAULT_PLAN, FIRST_GENERATION, ID_BYTES
+from gateway.accounts.plans import catalog_plans, plans_that_differ
 from gateway.accounts.workspaces import default_workspace_of
 
 _OLDEST = select(Organisation.id).order_by(Organisation.created_ms, Organisation.id).limit(1)
@@ -43,7 +43,8 @@ def ensure_default(session: Session, catalog: Catalog, *, clock: Clock, ids: IdS
         _seed_organisation(session, clock.now_ms(), ids)
     organisation_id = default_organisation_id(session)
     workspace_id = default_workspace_of(session, organisation_id)
-    return Seeded(organisation_id, workspace_id, _plans_that_differ(session, catalog))
+    differing = plans_that_differ(session, catalog_plans(catalog))
+    return Seeded(organisation_id, workspace_id, tuple(sorted(change.after.name for change in differing)))
 
 
 def default_organisation_id(session: Session) -> str:
@@ -106,20 +107,3 @@ def _seed_organisation(session: Session, now_ms: int, ids: IdSource) -> None:
         "archived_ms": None,
     }
     insert_new(session, Workspace, [workspace], ["organisation_id", "name"])
-
-
-def _plans_that_differ(session: Session, catalog: Catalog) -> tuple[str, ...]:
-    kept = {plan.name: _facts(plan.credit_nano, plan.weight) for plan in session.scalars(select(Plan))}
-    for limit in session.scalars(select(Limit).where(Limit.subject_kind == SubjectKind.PLAN.value)):
-        kept[limit.subject_id][f"{limit.kind}:{limit.tier}:{limit.hard}"] = limit.value
-    wanted = {name: _wanted(plan) for name, plan in catalog.plans.items()}
-    return tuple(sorted(name for name in kept.keys() | wanted.keys() if kept.get(name) != wanted.get(name)))
-
-
-def _wanted(plan: CatalogPlan) -> dict[str, int]:
-    limits = {f"{kind.value}::{True}": value for kind, value in plan.limits.items()}
-    return {**_facts(plan.credit_nano, plan.weight), **limits}
-
-
-def _facts(credit_nano: int, weight: int) -> dict[str, int]:
-    return {"credit_nano": credit_nano, "weight": weight}
