@@ -19,7 +19,7 @@ HUNGRY = Script("hungry", "shared")
 SEED = Script("seed", "shared", "rules")
 STATES = Script("states", "shared", "rules")
 
-# Lua counts exactly up to 2**53; sums of two amounts stay below.
+# Lua counts exactly up to 2**53: an organisation's credit in one cell cannot be more.
 AMOUNT_NANO_MAX = 2**52
 
 
@@ -36,7 +36,9 @@ class RedisCreditStore:
         return bool(await self._cell.run(OPEN_EPOCH, number, run_id(await self._cell.calls.command("INFO", "server"))))
 
     async def give(self, transfer_id: str, organisation: str, epoch: int, amount_nano: int) -> bool:
-        """Raises ValueError for an amount that is not above 0 and within AMOUNT_NANO_MAX."""
+        """Raises ValueError for an amount that is not above 0 and within AMOUNT_NANO_MAX; ResponseError if it adds
+        up to more than 2**53.
+        """
         accepted, _ = await self._transfer(transfer_id, organisation, epoch, _amount(amount_nano))
         return bool(accepted)
 

@@ -222,3 +222,14 @@ async def test_amounts_that_lua_cannot_count_are_refused(bundled_socket, amount_
             await one.funds.give("gift", "acme", 1, amount_nano)
         with pytest.raises(ValueError, match="2\\*\\*52"):
             await one.funds.take_back("return", "acme", 1, amount_nano)
+
+
+async def test_more_than_can_be_counted_exactly_is_refused_as_a_whole(bundled_socket):
+    async with platform(bundled_socket) as one:
+        await one.client.flushall()
+        assert await one.funds.open_epoch(1)
+        for number in range(2):
+            assert await one.funds.give(f"half-{number}", "acme", 1, 2**52)
+        with pytest.raises(ResponseError, match="counted exactly"):
+            await one.funds.give("a nano more", "acme", 1, 1)
+        assert await one.funds.level("acme") == Level(1, 2**53, 0)
