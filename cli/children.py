@@ -79,7 +79,10 @@ def process_table(home: Home, catalog: Catalog, env: Mapping[str, str], gateways
     embed = [tier for tier in catalog.tiers if tier.kind == "embed"]
     count = gateways.count
     names = ["gateway"] if count == 1 else [f"gateway-{number}" for number in range(1, count + 1)]
-    table = [_spec(home, "collector", ProcessName.COLLECTOR, COLLECTOR_STAGE, env, threads=1)]
+    table = [
+        _spec(home, "collector", ProcessName.COLLECTOR, COLLECTOR_STAGE, env, threads=1),
+        _spec(home, "celery", ProcessName.CELERY, COLLECTOR_STAGE, env, threads=1),
+    ]
     if chat:
         threads = max(tier.threads for tier in chat)
         table.append(_spec(home, "worker", ProcessName.WORKER, MODELS_STAGE, env, threads=threads))

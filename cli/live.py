@@ -209,7 +209,7 @@ async def _start(context: Context, supervisor: Supervisor, books: Books) -> Summ
 def _serves(catalog: Catalog) -> dict[str, str]:
     """Process name to the tiers behind it."""
     names = {kind: ", ".join(tier.name for tier in catalog.tiers if tier.kind == kind) for kind in ("chat", "embed")}
-    return {"worker": names["chat"], "embed": names["embed"], "collector": "usage into SQL"}
+    return {"worker": names["chat"], "embed": names["embed"], "collector": "usage into SQL", "celery": "periodic work"}
 
 
 async def _redis(context: Context, supervisor: Supervisor) -> str:

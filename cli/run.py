@@ -17,6 +17,7 @@ class ProcessName(StrEnum):
     WORKER = "worker"
     EMBED = "embed"
     COLLECTOR = "collector"
+    CELERY = "celery"
 
 
 MODULES = {
@@ -24,6 +25,7 @@ MODULES = {
     ProcessName.WORKER: "workers.main",
     ProcessName.EMBED: "embed.main",
     ProcessName.COLLECTOR: "billing.main",
+    ProcessName.CELERY: "billing.celery_main",
 }
 
 

@@ -22,9 +22,9 @@ def env_of(home: Home, catalog=CATALOG, backends=BACKENDS, **settings) -> dict[s
 @pytest.mark.parametrize(
     ("tiers", "gateways", "names"),
     [
-        ({"mistral-tiny", "mistral-embed"}, 1, ["collector", "worker", "embed", "gateway"]),
-        ({"mistral-tiny"}, 2, ["collector", "worker", "gateway-1", "gateway-2"]),
-        ({"mistral-embed"}, 1, ["collector", "embed", "gateway"]),
+        ({"mistral-tiny", "mistral-embed"}, 1, ["collector", "celery", "worker", "embed", "gateway"]),
+        ({"mistral-tiny"}, 2, ["collector", "celery", "worker", "gateway-1", "gateway-2"]),
+        ({"mistral-embed"}, 1, ["collector", "celery", "embed", "gateway"]),
     ],
 )
 def test_a_pool_without_tiers_has_no_process(tmp_path, tiers, gateways, names):
