@@ -46,17 +46,10 @@ class UsageRecord(Base):
     transaction_id: Mapped[int | None]
 
 
-class UsageSpan(Base):
-    """Usage admitted in one quarter of an hour (UTC), by whom and on which tier: sums over usage records, nothing that
-    they do not say. `start_ms` is a multiple of rollups.SPAN_MS; the sketches are of billing/sketch.py, in ms.
+class RollUp:
+    """Usage admitted from start_ms on, by whom and on which tier: sums over usage records, nothing that they do not
+    say.
     """
-
-    __tablename__ = "usage_spans"
-    __table_args__ = (
-        Index(None, "start_ms"),
-        Index(None, "key_id", "start_ms"),
-        {"sqlite_with_rowid": False},  # the rows of an organisation's month lie side by side
-    )
 
     organisation: Mapped[str] = mapped_column(String(64), primary_key=True)
     start_ms: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -71,8 +64,31 @@ class UsageSpan(Base):
     cached_tokens: Mapped[int]
     cost_nano: Mapped[int]
     loss_nano: Mapped[int]
+
+
+class UsageSpan(RollUp, Base):
+    """Of one quarter of an hour (UTC), rollups.SPAN_MS. The sketches are of billing/sketch.py, in ms."""
+
+    __tablename__ = "usage_spans"
+    __table_args__ = (
+        Index(None, "start_ms"),
+        Index(None, "key_id", "start_ms"),
+        {"sqlite_with_rowid": False},  # the rows of an organisation's month lie side by side
+    )
+
     first_token_sketch: Mapped[bytes] = mapped_column(LargeBinary)
     total_sketch: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class UsageHour(RollUp, Base):
+    """Of one hour (UTC): what most reports read."""
+
+    __tablename__ = "usage_hours"
+    __table_args__ = (
+        Index(None, "start_ms"),
+        Index(None, "key_id", "start_ms"),
+        {"sqlite_with_rowid": False},
+    )
 
 
 class KeyLastUsed(Base):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from billing.epochs import EpochRow
 from billing.models import UsageRecord
-from billing.rollups import Counted, add_to_spans, lock_books, mark_used
+from billing.rollups import Counted, add_to_rollups, lock_books, mark_used
 from billing.settling import UsageItem, book_usage
 from core.db import Database
 from core.meter.usage import UsageEvent
@@ -52,7 +52,7 @@ def _take_in(session: Session, events: Sequence[UsageEvent], now_ms: int) -> Non
         rows.append(row)
         counted.append(Counted._make((*COUNTED_OF(event), charged_nano, loss_nano, *TIMES_OF(event))))
     session.execute(insert(UsageRecord), rows)
-    add_to_spans(session, counted)
+    add_to_rollups(session, counted)
     mark_used(session, counted)
 
 

@@ -1,8 +1,10 @@
-"""Roll-ups: sums of usage records by quarter of an hour, organisation, workspace, key, tier and kind.
+"""Roll-ups: sums of usage records by quarter of an hour (spans) and by hour; by organisation, workspace, key, tier and
+kind.
 
 Quarters, because the clocks of the world differ by multiples of 15 minutes: a day or a month in any time zone is an
-exact sum of them. The collector adds to them in the transaction that inserts the records; whoever writes them holds
-the lock of `lock_books`, so that reading, adding and writing are one step.
+exact sum of them. Hours, because most zones need no more, and they are a quarter of the rows. The collector adds to
+both in the transaction that inserts the records; whoever writes them holds the lock of `lock_books`, so that reading,
+adding and writing are one step.
 """
 
 from collections import Counter
@@ -14,7 +16,7 @@ from sqlalchemy import Table, delete, func, inspect, select, text, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from billing.models import KeyLastUsed, UsageRecord, UsageSpan
+from billing.models import KeyLastUsed, UsageHour, UsageRecord, UsageSpan
 from billing.sketch import bucket_of, pack_sketch, unpack_sketch
 from core.db import Base
 
@@ -35,7 +37,8 @@ SUM_COLUMNS = (
     "loss_nano",
 )
 SKETCH_COLUMNS = ("first_token_sketch", "total_sketch")
-COLUMNS = KEY_COLUMNS + SUM_COLUMNS + SKETCH_COLUMNS
+HOUR_COLUMNS = KEY_COLUMNS + SUM_COLUMNS
+COLUMNS = HOUR_COLUMNS + SKETCH_COLUMNS
 _RECORD_COLUMNS = (
     UsageRecord.organisation,
     UsageRecord.workspace,
@@ -121,9 +124,23 @@ def spans_of(records: Iterable[Counted]) -> dict[SpanKey, Span]:
     return spans
 
 
-def add_to_spans(session: Session, records: Sequence[Counted]) -> None:
+def hours_of(spans: Mapping[SpanKey, Span]) -> dict[SpanKey, list[int]]:
+    """The sums of whole hours."""
+    hours: dict[SpanKey, list[int]] = {}
+    for (organisation, start_ms, workspace, key_id, tier, kind), span in spans.items():
+        key = (organisation, start_ms - start_ms % HOUR_MS, workspace, key_id, tier, kind)
+        sums = hours.get(key)
+        hours[key] = (
+            span.sums if sums is None else [mine + theirs for mine, theirs in zip(sums, span.sums, strict=True)]
+        )
+    return hours
+
+
+def add_to_rollups(session: Session, records: Sequence[Counted]) -> None:
     """Count records that were inserted in this transaction. The caller has called lock_books."""
     spans = spans_of(records)
+    hours = hours_of(spans)
+    _upsert(session, UsageHour, KEY_COLUMNS, _hour_rows(hours), adding=True)
     keys = sorted(spans)
     for at in range(0, len(keys), ROWS_AT_ONCE):
         for row in session.execute(_rows(keys[at : at + ROWS_AT_ONCE])):
@@ -151,23 +168,29 @@ def next_hour_ms(session: Session, from_ms: int) -> int | None:
     """The first hour from from_ms on in which there is a record or a roll-up."""
     found = [
         session.execute(select(func.min(column)).where(column >= from_ms)).scalar_one()
-        for column in (UsageRecord.admitted_ms, UsageSpan.start_ms)
+        for column in (UsageRecord.admitted_ms, UsageSpan.start_ms, UsageHour.start_ms)
     ]
     return min((at_ms - at_ms % HOUR_MS for at_ms in found if at_ms is not None), default=None)
 
 
 def hour_from_records(session: Session, hour_ms: int) -> list[tuple[Any, ...]]:
-    """The rows of the four spans from hour_ms on, by the records alone; the columns are COLUMNS, ordered by key."""
+    """The rows of the four spans from hour_ms on, then those of the hour, by the records alone: COLUMNS and
+    HOUR_COLUMNS, each ordered by key.
+    """
     spans = spans_of(_records(session, hour_ms))
-    return [spans[key].row(key) for key in sorted(spans)]
+    hours = hours_of(spans)
+    return [spans[key].row(key) for key in sorted(spans)] + [(*key, *hours[key]) for key in sorted(hours)]
 
 
 def hour_stored(session: Session, hour_ms: int) -> list[tuple[Any, ...]]:
     """The rows as they stand, like hour_from_records."""
-    columns = [getattr(UsageSpan, name) for name in COLUMNS]
-    query = select(*columns).where(UsageSpan.start_ms >= hour_ms, UsageSpan.start_ms < hour_ms + HOUR_MS)
-    # Sorted here: databases differ in the order of text.
-    return sorted(tuple(row) for row in session.execute(query))
+    found: list[tuple[Any, ...]] = []
+    for model, names in ((UsageSpan, COLUMNS), (UsageHour, HOUR_COLUMNS)):
+        columns = [getattr(model, name) for name in names]
+        query = select(*columns).where(model.start_ms >= hour_ms, model.start_ms < hour_ms + HOUR_MS)
+        # Sorted here: databases differ in the order of text.
+        found += sorted(tuple(row) for row in session.execute(query))
+    return found
 
 
 def rebuild_hour(session: Session, hour_ms: int) -> int:
@@ -176,8 +199,10 @@ def rebuild_hour(session: Session, hour_ms: int) -> int:
     stored, right = hour_stored(session, hour_ms), hour_from_records(session, hour_ms)
     wrong = len(set(stored) ^ set(right))
     if wrong:
-        session.execute(delete(UsageSpan).where(UsageSpan.start_ms >= hour_ms, UsageSpan.start_ms < hour_ms + HOUR_MS))
-        _upsert(session, UsageSpan, KEY_COLUMNS, [dict(zip(COLUMNS, row, strict=True)) for row in right])
+        for model, names in ((UsageSpan, COLUMNS), (UsageHour, HOUR_COLUMNS)):
+            session.execute(delete(model).where(model.start_ms >= hour_ms, model.start_ms < hour_ms + HOUR_MS))
+            rows = [dict(zip(names, row, strict=True)) for row in right if len(row) == len(names)]
+            _upsert(session, model, KEY_COLUMNS, rows)
     return wrong
 
 
@@ -194,7 +219,19 @@ def _rows(keys: Sequence[SpanKey]) -> Any:
     return select(*columns).where(tuple_(*columns[: len(KEY_COLUMNS)]).in_(keys))
 
 
-def _upsert(session: Session, model: type[Base], key_columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def _hour_rows(hours: Mapping[SpanKey, Sequence[int]]) -> list[dict[str, Any]]:
+    return [dict(zip(HOUR_COLUMNS, (*key, *hours[key]), strict=True)) for key in sorted(hours)]
+
+
+def _upsert(
+    session: Session,
+    model: type[Base],
+    key_columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    adding: bool = False,
+) -> None:
+    """Rows that are there get the new values; `adding`: on top of their own."""
     if not rows:
         return
     connection = session.connection()
@@ -202,7 +239,9 @@ def _upsert(session: Session, model: type[Base], key_columns: Sequence[str], row
     table = inspect(model).local_table
     assert isinstance(table, Table)
     insert = dialect.insert(table)
-    changes = {name: insert.excluded[name] for name in rows[0] if name not in key_columns}
+    changes: dict[str, Any] = {name: insert.excluded[name] for name in rows[0] if name not in key_columns}
+    if adding:
+        changes = {name: table.c[name] + new for name, new in changes.items()}
     connection.execute(
         insert.on_conflict_do_update(index_elements=list(key_columns), set_=changes), [dict(row) for row in rows]
     )

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, ColumnElement, case, cast, func, literal, sel
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from billing.calendar import check_time_zone, days, months
-from billing.models import UsageRecord, UsageSpan
+from billing.models import UsageHour, UsageRecord, UsageSpan
 from billing.rollups import HOUR_MS, SPAN_MS, SUM_COLUMNS
 from billing.sketch import quantile_ms, unpack_sketch
 from core.errors import VALIDATION, PlatformError
@@ -40,11 +40,8 @@ class Dimension(StrEnum):
 PERIODS_MAX = {Period.HOUR: 31 * 24, Period.DAY: 366, Period.MONTH: 60}
 RANGE_MS_MAX = 5 * 366 * DAY_MS
 LATENCY_RANGE_MS_MAX = 31 * DAY_MS
-_COLUMN_OF = {
-    Dimension.WORKSPACE: UsageSpan.workspace,
-    Dimension.KEY: UsageSpan.key_id,
-    Dimension.TIER: UsageSpan.tier,
-}
+_COLUMN_OF = {Dimension.WORKSPACE: "workspace", Dimension.KEY: "key_id", Dimension.TIER: "tier"}
+_Table = type[UsageSpan] | type[UsageHour]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +100,12 @@ def check_query(query: UsageQuery) -> None:
 def report(session: Session, query: UsageQuery, *, after: GroupKey | None = None, count: int) -> list[UsageLine]:
     """The lines that follow `after`, at most `count`, ordered by period, workspace, key and tier."""
     periods = list(periods_of(query))
-    number = _number_of(periods)
-    groups = [_COLUMN_OF[dimension] for dimension in Dimension if dimension in query.dimensions]
+    table = _table_of(periods)
+    number = _number_of(table, periods)
+    groups = [getattr(table, _COLUMN_OF[dimension]) for dimension in Dimension if dimension in query.dimensions]
     found = (
-        select(number.label("period"), *groups, *(_sum(getattr(UsageSpan, name)) for name in SUM_COLUMNS))
-        .where(*_within(query))
+        select(number.label("period"), *groups, *(_sum(getattr(table, name)) for name in SUM_COLUMNS))
+        .where(*_within(table, query))
         .group_by("period", *groups)
         .order_by("period", *groups)
         .limit(count)
@@ -141,7 +139,7 @@ def latencies(session: Session, query: UsageQuery, shares: Sequence[float] = (0.
         raise PlatformError(VALIDATION, "Latencies are told for at most 31 days at once.", param="latency")
     first_token: Counter[int] = Counter()
     total: Counter[int] = Counter()
-    sketches = select(UsageSpan.first_token_sketch, UsageSpan.total_sketch).where(*_within(query))
+    sketches = select(UsageSpan.first_token_sketch, UsageSpan.total_sketch).where(*_within(UsageSpan, query))
     for first_raw, total_raw in session.execute(sketches.execution_options(yield_per=1_000)):
         first_token.update(unpack_sketch(first_raw))
         total.update(unpack_sketch(total_raw))
@@ -176,7 +174,13 @@ def _hours(query: UsageQuery) -> Iterator[Window]:
         start_ms = end_ms
 
 
-def _number_of(periods: Sequence[Window]) -> ColumnElement[int]:
+def _table_of(periods: Sequence[Window]) -> _Table:
+    """Hours if they will do: they are fewer."""
+    whole = all(window.start_ms % HOUR_MS == 0 and window.end_ms % HOUR_MS == 0 for window in periods)
+    return UsageHour if whole else UsageSpan
+
+
+def _number_of(table: _Table, periods: Sequence[Window]) -> ColumnElement[int]:
     """SQL for the number of the period that a span lies in. Between two changes of the clock all hours, or days, are
     equally long, so one division numbers them; each stretch of equal length is one branch.
     """
@@ -184,8 +188,8 @@ def _number_of(periods: Sequence[Window]) -> ColumnElement[int]:
     branches = []
     for first, length_ms, end_ms in stretches:
         start_ms = periods[first].start_ms
-        numbered = literal(first, BigInteger) + (UsageSpan.start_ms - start_ms) // length_ms
-        branches.append((UsageSpan.start_ms < end_ms, numbered))
+        numbered = literal(first, BigInteger) + (table.start_ms - start_ms) // length_ms
+        branches.append((table.start_ms < end_ms, numbered))
     return case(*branches, else_=literal(len(periods) - 1, BigInteger))
 
 
@@ -200,16 +204,16 @@ def _stretches(periods: Sequence[Window]) -> Iterator[tuple[int, int, int]]:
             first = number + 1
 
 
-def _within(query: UsageQuery) -> list[ColumnElement[bool]]:
+def _within(table: _Table, query: UsageQuery) -> list[ColumnElement[bool]]:
     where = [
-        UsageSpan.organisation == query.organisation,
-        UsageSpan.start_ms >= query.from_ms,
-        UsageSpan.start_ms < query.to_ms,
+        table.organisation == query.organisation,
+        table.start_ms >= query.from_ms,
+        table.start_ms < query.to_ms,
     ]
     if query.workspace is not None:
-        where.append(UsageSpan.workspace == query.workspace)
+        where.append(table.workspace == query.workspace)
     if query.key_id is not None:
-        where.append(UsageSpan.key_id == query.key_id)
+        where.append(table.key_id == query.key_id)
     return where
 
 
@@ -248,20 +252,20 @@ class UsageRow:
 
 def usage_rows(session: Session, since_ms: int = 0) -> list[UsageRow]:
     """Per tier and key of the whole installation, what was admitted at or after since_ms, in the order of their names:
-    from roll-ups, and from the records of the one span that since_ms cuts.
+    from roll-ups, and from the records of the one hour that since_ms cuts.
     """
-    whole_ms = -(-since_ms // SPAN_MS) * SPAN_MS
+    whole_ms = -(-since_ms // HOUR_MS) * HOUR_MS
     names = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_nano")
-    spans = select(
-        UsageSpan.tier, UsageSpan.key_id, UsageSpan.requests, *(getattr(UsageSpan, name) for name in names)
-    ).where(UsageSpan.start_ms >= whole_ms)
+    hours = select(
+        UsageHour.tier, UsageHour.key_id, UsageHour.requests, *(getattr(UsageHour, name) for name in names)
+    ).where(UsageHour.start_ms >= whole_ms)
     edge = select(
         UsageRecord.tier,
         UsageRecord.key_id,
         literal(1, BigInteger).label("requests"),
         *(getattr(UsageRecord, name) for name in names),
     ).where(UsageRecord.admitted_ms >= since_ms, UsageRecord.admitted_ms < whole_ms)
-    both = union_all(spans, edge).subquery()
+    both = union_all(hours, edge).subquery()
     query = select(both.c.tier, both.c.key_id, *(_sum(both.c[name]) for name in ("requests", *names)))
     query = query.group_by(both.c.tier, both.c.key_id).order_by(both.c.tier, both.c.key_id)
     return [UsageRow(*row) for row in session.execute(query)]

@@ -17,7 +17,12 @@ def upgrade() -> None:
     op.add_column("usage_records", sa.Column("loss_nano", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("usage_records", sa.Column("transaction_id", sa.BigInteger(), nullable=True))
     op.create_index(op.f("ix_usage_records_transaction_id"), "usage_records", ["transaction_id"])
-    _spans()
+    _roll_up(
+        "usage_spans",
+        sa.Column("first_token_sketch", sa.LargeBinary(), nullable=False),
+        sa.Column("total_sketch", sa.LargeBinary(), nullable=False),
+    )
+    _roll_up("usage_hours")
     op.create_table(
         "key_last_used",
         sa.Column("key_id", sa.String(64), nullable=False),
@@ -43,9 +48,9 @@ def upgrade() -> None:
     )
 
 
-def _spans() -> None:
+def _roll_up(table: str, *more: sa.Column[bytes]) -> None:
     op.create_table(
-        "usage_spans",
+        table,
         sa.Column("organisation", sa.String(64), nullable=False),
         sa.Column("start_ms", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("workspace", sa.String(64), nullable=False),
@@ -59,19 +64,18 @@ def _spans() -> None:
         sa.Column("cached_tokens", sa.BigInteger(), nullable=False),
         sa.Column("cost_nano", sa.BigInteger(), nullable=False),
         sa.Column("loss_nano", sa.BigInteger(), nullable=False),
-        sa.Column("first_token_sketch", sa.LargeBinary(), nullable=False),
-        sa.Column("total_sketch", sa.LargeBinary(), nullable=False),
+        *more,
         sa.PrimaryKeyConstraint(
-            "organisation", "start_ms", "workspace", "key_id", "tier", "kind", name=op.f("pk_usage_spans")
+            "organisation", "start_ms", "workspace", "key_id", "tier", "kind", name=op.f(f"pk_{table}")
         ),
         sqlite_with_rowid=False,
     )
-    op.create_index(op.f("ix_usage_spans_start_ms"), "usage_spans", ["start_ms"])
-    op.create_index(op.f("ix_usage_spans_key_id_start_ms"), "usage_spans", ["key_id", "start_ms"])
+    op.create_index(op.f(f"ix_{table}_start_ms"), table, ["start_ms"])
+    op.create_index(op.f(f"ix_{table}_key_id_start_ms"), table, ["key_id", "start_ms"])
 
 
 def downgrade() -> None:
-    for table in ("books_checks", "task_runs", "key_last_used", "usage_spans"):
+    for table in ("books_checks", "task_runs", "key_last_used", "usage_hours", "usage_spans"):
         op.drop_table(table)
     op.drop_index(op.f("ix_usage_records_transaction_id"), "usage_records")
     for column in NEW_COLUMNS:

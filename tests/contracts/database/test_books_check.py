@@ -144,6 +144,7 @@ def test_books_in_order_have_no_findings(books):
         ("grants", "UPDATE grants SET remaining_nano = remaining_nano - 1", {"accounts"}),
         ("usage_spans", "UPDATE usage_spans SET cost_nano = cost_nano + 1", {"rollups"}),
         ("usage_spans", "DELETE FROM usage_spans WHERE organisation = 'o2'", {"rollups"}),
+        ("usage_hours", "UPDATE usage_hours SET requests = requests + 1", {"rollups"}),
     ],
 )  # fmt: skip
 def test_each_disagreement_is_found(books, table, statement, finds):

@@ -131,10 +131,13 @@ def test_closed_hours_are_sealed_and_what_expired_is_booked(shop, clock):
         assert session.scalars(select(LedgerSeal.hour_ms)).all() == [START_MS]
 
 
-def test_the_treasury_is_swept(shop, clock):
+def test_the_treasury_closes_epochs_whose_time_is_over(shop):
+    with shop.database.unit_of_work() as session:
+        for number, ended_ms in ((1, START_MS - 2 * HOUR_MS), (2, START_MS), (3, None)):
+            session.add(EpochRow(number=number, opened_ms=1, ended_ms=ended_ms, closed_ms=None))
     assert run_now(shop, JOBS["treasury"])
-    with shop.database.reading() as session:
-        assert session.scalars(select(EpochRow.number)).all() != []
+    closed = {row["number"]: row["closed_ms"] is not None for row in rows_of(shop.database, EpochRow)}
+    assert closed == {1: True, 2: False, 3: False}
 
 
 def test_a_check_is_remembered_and_told(shop, told, clock):

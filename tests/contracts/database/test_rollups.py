@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
 
-from billing.models import UsageRecord, UsageSpan
+from billing.models import UsageHour, UsageRecord, UsageSpan
 from billing.records import store
 from billing.rollups import HOUR_MS, SPAN_MS, hour_from_records, hour_stored, rebuild_hour
 from billing.sketch import BOUNDS_MS, VALUE_MS_MAX, bucket_of, pack_sketch, quantile_ms, unpack_sketch
@@ -16,6 +16,8 @@ from tests.usage_events import usage_event
 
 FIRST_HOUR_MS = 1_700_000_000_000 // HOUR_MS * HOUR_MS
 NOW_MS = FIRST_HOUR_MS + 10 * HOUR_MS
+NAMES = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_nano", "loss_nano")
+KEY = ("organisation", "start_ms", "workspace", "key_id", "tier")
 OUTCOMES = ("finished", "finished", "finished", "cancelled", "failed", "timeout", "gateway_lost")
 
 
@@ -60,15 +62,27 @@ def spans(database):
 
 
 def test_sums_are_those_of_the_records(database, events):
-    names = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_nano", "loss_nano")
     found, records = spans(database), rows_of(database, UsageRecord, UsageRecord.request_id)
-    assert sum_of(found, *names) == sum_of(records, *names)
+    assert sum_of(found, *NAMES) == sum_of(records, *NAMES)
+    assert sum_of(rows_of(database, UsageHour), *NAMES) == sum_of(records, *NAMES)
     assert sum_of(found, "requests") == (len(events),)
     failed = sum(event.outcome in {"failed", "timeout", "gateway_lost"} for event in events)
     assert sum_of(found, "failed") == (failed,)
     assert sum(unpack_sketch(row["total_sketch"]).total() for row in found) == len(events)
     begun = sum(event.first_token_ms > 0 for event in events)
     assert sum(unpack_sketch(row["first_token_sketch"]).total() for row in found) == begun
+
+
+def test_hours_are_the_sums_of_their_quarters(database, events):
+    quarters = {}
+    for row in spans(database):
+        key = (row["organisation"], row["start_ms"] // HOUR_MS * HOUR_MS, row["workspace"], row["key_id"], row["tier"])
+        quarters.setdefault(key, []).append(row)
+    names = (*NAMES, "requests", "failed")
+    hours = {tuple(row[name] for name in KEY): row for row in rows_of(database, UsageHour)}
+    assert {key: sum_of([row], *names) for key, row in hours.items()} == {
+        key: sum_of(rows, *names) for key, rows in quarters.items()
+    }
 
 
 def test_a_request_counts_where_it_was_admitted(database):
@@ -89,8 +103,9 @@ def test_rebuilt_from_nothing_they_are_what_batches_made_of_them(database, event
     before = spans(database)
     with database.unit_of_work() as session:
         session.execute(delete(UsageSpan))
+        session.execute(delete(UsageHour))
         wrong = [rebuild_hour(session, FIRST_HOUR_MS + hour * HOUR_MS) for hour in range(3)]
-    assert sum(wrong) == len(before)
+    assert sum(wrong) == len(before) + len(rows_of(database, UsageHour))
     assert spans(database) == before
 
 
@@ -103,10 +118,12 @@ def test_a_rebuild_of_what_is_right_writes_nothing_and_is_equal_to_the_byte(data
 
 
 def test_a_rebuild_mends_what_is_wrong_and_leaves_other_hours_alone(database, events):
-    before = spans(database)
+    before, hours = spans(database), rows_of(database, UsageHour, *map(UsageHour.__table__.c.get, KEY))
     with database.unit_of_work() as session:
+        session.execute(update(UsageHour).where(UsageHour.start_ms == FIRST_HOUR_MS).values(cost_nano=0))
         session.execute(update(UsageSpan).values(requests=UsageSpan.requests + 1, total_sketch=pack_sketch({})))
         assert rebuild_hour(session, FIRST_HOUR_MS) > 0
+    assert rows_of(database, UsageHour, *map(UsageHour.__table__.c.get, KEY)) == hours
     ends_ms = FIRST_HOUR_MS + HOUR_MS
     assert [row for row in spans(database) if row["start_ms"] < ends_ms] == [
         row for row in before if row["start_ms"] < ends_ms
