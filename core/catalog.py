@@ -47,6 +47,12 @@ class LaunchPrice(_Strict):
     output: EuroPerMillion = Field(default=Decimal(0), description="Generated tokens.")
     cached: EuroPerMillion | None = Field(default=None, description="Prompt tokens found in a cache; absent: as input.")
 
+    @model_validator(mode="after")
+    def _cached_is_no_dearer(self) -> "LaunchPrice":
+        if self.cached is not None and self.cached > self.input:
+            raise ValueError("cached input cannot cost more than input: what is reserved would not cover it")
+        return self
+
     def nano_per_thousand(self) -> tuple[int, int, int]:
         """Input, cached input, output in integer nano-units per 1 000 tokens."""
         cached = self.input if self.cached is None else self.cached

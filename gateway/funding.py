@@ -79,15 +79,14 @@ class BillingFunding:
         if lent.level_nano < needed_nano:
             raise self._shortage(refused, lent)
 
-    async def seed(self, admission: Admission, refused: Refused) -> None:
-        rule = refused.rule
-        assert rule is not None, "UNSEEDED names its rule"
+    async def seed(self, admission: Admission) -> None:
+        """All calendar counters of the admission, for each of them would be refused in its turn."""
         organisation = admission.job.organisation
         now_ms = self._clock.now_ms()
-        for window in rule.windows:
-            if window.end_ms > now_ms:
-                what = ("seed", rule.kind, rule.counter, window.id)
-                await self._once(what, partial(self._seed, organisation, rule, window))
+        wanted = [(rule, window) for rule in admission.rules for window in rule.windows if window.end_ms > now_ms]
+        for rule, window in wanted:
+            what = ("seed", rule.kind, rule.counter, window.id)
+            await self._once(what, partial(self._seed, organisation, rule, window))
 
     async def open_epoch(self) -> None:
         await self._once("epoch", self._open_epoch)

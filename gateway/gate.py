@@ -30,7 +30,7 @@ class Funding(Protocol):
     async def lend(self, admission: Admission, refused: Refused) -> None:
         """Returns when Redis was given what is needed; raises 402, or 429 when only open requests are in the way."""
 
-    async def seed(self, admission: Admission, refused: Refused) -> None: ...
+    async def seed(self, admission: Admission) -> None: ...
 
     async def open_epoch(self) -> None: ...
 
@@ -71,7 +71,7 @@ class Gate:
             case RefusedBy.CREDIT:
                 await self._funding.lend(admission, refused)
             case RefusedBy.UNSEEDED:
-                await self._funding.seed(admission, refused)
+                await self._funding.seed(admission)
             case RefusedBy.EPOCH:
                 await self._funding.open_epoch()
             case _:

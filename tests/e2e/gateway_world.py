@@ -123,8 +123,8 @@ class NoFunding:
     async def lend(self, _admission: Admission, refused: Refused) -> None:
         raise refusal_error(refused)
 
-    async def seed(self, _admission: Admission, refused: Refused) -> None:
-        raise refusal_error(refused)
+    async def seed(self, _admission: Admission) -> None:
+        raise PlatformError(UNAVAILABLE, "Nothing is known of any window.")
 
     async def open_epoch(self) -> None:
         raise PlatformError(UNAVAILABLE, "There is no other epoch.")
