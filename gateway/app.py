@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.errors import BAD_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, VALIDATION, PlatformError
+from gateway.admin.routers import ADMIN_BODIES, admin_routers
 from gateway.cors import with_cors
 from gateway.errors import Rendered, render, render_method_not_allowed, render_no_route
 from gateway.middleware import Edge, call_of
@@ -37,8 +38,8 @@ from gateway.services import Services
 TITLE = "Tramontane"
 DESCRIPTION = "A self-hosted, metered, multi-tier model API that speaks Mistral's."
 VERSION = "0.1.0"
-DOCUMENTED = (ChatCompletionRequest, ChatCompletionChunk, FIMCompletionRequest, EmbeddingRequest)
-ROUTERS = (models_router, users_router, limits_router, usage_router, health_router)
+DOCUMENTED = (ChatCompletionRequest, ChatCompletionChunk, FIMCompletionRequest, EmbeddingRequest, *ADMIN_BODIES)
+ROUTERS = (models_router, users_router, limits_router, usage_router, health_router, *admin_routers)
 
 
 class GatewayApp(FastAPI):

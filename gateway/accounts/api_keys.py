@@ -193,10 +193,13 @@ def list_keys(
     within: str | None,
     workspace: str | None = None,
     name: str | None = None,
+    key_id: str | None = None,
     offset: int = 0,
     count: int | None = None,
 ) -> list[KeyRow]:
-    """Keys of one workspace (name or id) or of all, oldest first, revoked ones too; `name`: a part of it."""
+    """Keys of one workspace (name or id) or of all, oldest first, revoked ones too; `name`: a part of it; or the one
+    with this id.
+    """
     last_used = select(KeyLastUsed.last_used_ms).where(KeyLastUsed.key_id == ApiKey.id)
     hint = select(KeySecret.hint).where(KeySecret.key_id == ApiKey.id, KeySecret.expires_ms.is_(None))
     overlap = select(func.max(KeySecret.expires_ms)).where(KeySecret.key_id == ApiKey.id)
@@ -218,6 +221,8 @@ def list_keys(
         query = query.where(Organisation.id == within)
     if workspace is not None:
         query = query.where(ApiKey.workspace_id == find_workspace(session, workspace, within=within).id)
+    if key_id is not None:
+        query = query.where(ApiKey.id == key_id)
     if name is not None:
         query = query.where(ApiKey.name.contains(name, autoescape=True))
     return [_row(*found) for found in session.execute(query)]

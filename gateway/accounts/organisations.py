@@ -73,9 +73,10 @@ def find_organisation(session: Session, name_or_id: str) -> Organisation:
     return found
 
 
-def list_organisations(session: Session) -> list[Organisation]:
+def list_organisations(session: Session, *, offset: int = 0, count: int | None = None) -> list[Organisation]:
     """Oldest first."""
-    return list(session.scalars(select(Organisation).order_by(Organisation.created_ms, Organisation.id)))
+    query = select(Organisation).order_by(Organisation.created_ms, Organisation.id).offset(offset).limit(count)
+    return list(session.scalars(query))
 
 
 def rename_organisation(session: Session, organisation: str, name: str, *, actor: Actor, clock: Clock) -> Change:

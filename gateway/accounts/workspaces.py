@@ -66,9 +66,11 @@ def default_workspace_of(session: Session, organisation: str) -> str:
     ).one()
 
 
-def list_workspaces(session: Session, *, within: str | None) -> list[Workspace]:
+def list_workspaces(
+    session: Session, *, within: str | None, offset: int = 0, count: int | None = None
+) -> list[Workspace]:
     """Oldest first, archived ones too."""
-    query = select(Workspace).order_by(Workspace.created_ms, Workspace.id)
+    query = select(Workspace).order_by(Workspace.created_ms, Workspace.id).offset(offset).limit(count)
     if within is not None:
         query = query.where(Workspace.organisation_id == within)
     return list(session.scalars(query))
