@@ -104,6 +104,11 @@ class BillingFunding:
             self._refilling.add(organisation)
             self._keep(self._refill(organisation, low_nano))
 
+    @property
+    def busy(self) -> bool:
+        """Whether billing is being asked for something."""
+        return bool(self._tasks)
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
