@@ -13,14 +13,9 @@ from gateway.schemas.parsing import Strict
 SUBJECT_ID = "Of the workspace or key, the plan's name; of organisation and customer it may be left out."
 
 
-class LimitCreation(Strict):
-    """Makes the limit, or gives the one of the same subject, kind, tier and hardness this value."""
+class LimitGiven(Strict):
+    """What a limit says, of a plan or of anything else."""
 
-    subject_kind: SubjectKind = Field(
-        strict=False,
-        description="customer, workspace and key are the organisation's to set, plan and organisation the operator's.",
-    )
-    subject_id: Name | None = Field(default=None, description=SUBJECT_ID)
     kind: RuleKind = Field(strict=False)
     value: LimitValue | None = Field(default=None, description="0 lets nothing through. Spending: in nano-units.")
     amount: Amount | None = Field(default=None, description="Of spending, in place of value.")
@@ -28,7 +23,7 @@ class LimitCreation(Strict):
     hard: bool = Field(default=True, description="false: refuse nothing, only tell.")
 
     @model_validator(mode="after")
-    def _one_value(self) -> "LimitCreation":
+    def _one_value(self) -> "LimitGiven":
         if (self.value is None) == (self.amount is None):
             raise ValueError("either value or amount")
         if self.amount is not None and self.kind not in SPENDING:
@@ -41,29 +36,48 @@ class LimitCreation(Strict):
         return LimitTerms(self.kind, value, self.tier or "", self.hard)
 
 
-class LimitShown(BaseModel):
-    id: str
-    subject_kind: SubjectKind
-    subject_id: str
+class LimitCreation(LimitGiven):
+    """Makes the limit, or gives the one of the same subject, kind, tier and hardness this value."""
+
+    subject_kind: SubjectKind = Field(
+        strict=False,
+        description="customer, workspace and key are the organisation's to set, plan and organisation the operator's.",
+    )
+    subject_id: Name | None = Field(default=None, description=SUBJECT_ID)
+
+
+class LimitTold(BaseModel):
     kind: RuleKind
     tier: str | None
     value: int
     amount: str | None = Field(description="Of spending: value in currency units.")
     hard: bool
+
+
+class LimitShown(LimitTold):
+    id: str
+    subject_kind: SubjectKind
+    subject_id: str
     created_at: str
 
 
+def told(terms: LimitTerms) -> LimitTold:
+    return LimitTold(
+        kind=terms.kind,
+        tier=terms.tier or None,
+        value=terms.value,
+        amount=show_amount(terms.value) if terms.kind in SPENDING else None,
+        hard=terms.hard,
+    )
+
+
 def shown(limit: Limit) -> LimitShown:
-    kind = RuleKind(limit.kind)
+    terms = LimitTerms(RuleKind(limit.kind), limit.value, limit.tier, limit.hard)
     return LimitShown(
+        **told(terms).model_dump(),
         id=limit.id,
         subject_kind=SubjectKind(limit.subject_kind),
         subject_id=limit.subject_id,
-        kind=kind,
-        tier=limit.tier or None,
-        value=limit.value,
-        amount=show_amount(limit.value) if kind in SPENDING else None,
-        hard=limit.hard,
         created_at=iso(limit.created_ms),
     )
 
