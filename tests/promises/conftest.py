@@ -1,16 +1,26 @@
 """Promises about money and limits, shown on a whole platform; `--full` runs them at the size that PROMISES names."""
 
+import contextlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.databases import BACKENDS, _numbers, postgres_server, postgres_url
+from tests.databases import BACKENDS, _numbers, new_postgres_database, postgres_server, postgres_url
 from tests.promises.platform import Platform
 
 __all__ = ["_numbers", "postgres_server", "postgres_url"]
 
 FIGURES = Path("docs/figures/promises-money.json")
+FULL_S_MAX = 1_800
+GATEWAYS, GATEWAYS_FULL = 3, 16
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--full"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(FULL_S_MAX))
 
 
 @pytest.fixture(scope="session")
@@ -25,15 +35,18 @@ def figures(full):
     yield counted
     if full:
         FIGURES.parent.mkdir(parents=True, exist_ok=True)
-        FIGURES.write_text(json.dumps(counted, indent=2) + "\n", encoding="utf-8")
+        FIGURES.write_text(json.dumps(counted, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-@pytest.fixture(params=BACKENDS)
-def platform(request, tmp_path):
-    """A platform of two gateways on each database, not started yet."""
-    settings = {}
-    if request.param == "postgres":
-        settings["DATABASE_URL"] = request.getfixturevalue("postgres_url")
-    made = Platform(tmp_path, request.param, settings)
-    yield made
-    made.call("down")
+@pytest.fixture(scope="session", params=BACKENDS)
+def platform(request, tmp_path_factory, full):
+    """One platform for all scenes, on each database."""
+    with contextlib.ExitStack() as stack:
+        settings = {}
+        if request.param == "postgres":
+            server = request.getfixturevalue("postgres_server")
+            settings["DATABASE_URL"] = stack.enter_context(new_postgres_database(server, f"promises_{os.getpid()}"))
+        made = Platform(tmp_path_factory.mktemp(request.param), request.param, settings)
+        stack.callback(made.call, "down")
+        made.start(gateways=GATEWAYS_FULL if full else GATEWAYS)
+        yield made

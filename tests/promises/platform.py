@@ -1,66 +1,122 @@
-"""A whole platform whose requests cost exactly 0.01, and organisations on it that start with nothing."""
+"""A whole platform of several gateways with the echo engine, and organisations on it that start with nothing.
 
-import asyncio
-import random
+What is asked of `mistral-tiny` costs exactly 0.01; `mistral-small` and `codestral` obey faults in prompts, and
+`mistral-medium` has room for one request and a queue for one more. Commands run in this process, but for the start and
+the end.
+"""
+
+import os
+import signal
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from unittest import mock
 
 import httpx
+import redis
+from prometheus_client.mmap_dict import MmapedDict
 from sqlalchemy import text
+from typer.testing import CliRunner
 
+from cli.accounts.acting import hands
+from cli.main import app
+from cli.state import alive, read_state
 from core.db import connect_database
-from tests.e2e.installation import BOUND_S, Installation
+from core.meter.keys import cell_key
+from core.settings import DEVELOPMENT_CELL
+from tests.e2e.installation import BOUND_S, Installation, until
 
 CENT_NANO = 10**7
-PROMPT = "Hello there"  # 10 tokens of the v1 template
-PRICE = 'price = { input = "1000" }'  # 10 tokens cost 0.01, answers nothing
+UNIT_NANO = 10**9
+TINY, FAULTY, NARROW, CODE, EMBED = "mistral-tiny", "mistral-small", "mistral-medium", "codestral", "mistral-embed"
+CELL = cell_key(DEVELOPMENT_CELL)
 PLAN = """[plans.bare]
 requests_per_minute = 6_000_000
 tokens_per_minute = 6_000_000_000
 concurrency = 100_000
 credit = "0"
 
-[tiers.mistral-tiny]"""
+"""
+FAULTS = "echo = { faults = true, answer_tokens = 30 }"
+PRICES = {
+    TINY: ('price = { input = "0.14", output = "0.42" }', 'price = { input = "1000" }'),  # 10 tokens cost 0.01
+    FAULTY: ('price = { input = "0.60", output = "1.80" }', f'price = {{ input = "0.60", output = "1.80" }}\n{FAULTS}'),
+    NARROW: (
+        'slots = 48\nbatch_tokens_max = 256\nprice = { input = "2.50", output = "7.50" }',
+        f'slots = 1\nqueue_jobs_max = 1\nprice = {{ input = "2.50", output = "7.50" }}\n{FAULTS}',
+    ),
+}
+CODE_TIER = f"""
+[tiers.codestral]
+engine = "transformers"
+weights = "demo:none"
+tokenizer = "v3"
+context_tokens = 2048
+capabilities = ["completion_chat", "completion_fim"]
+price = {{ input = "0.20", output = "0.60" }}
+{FAULTS}
+"""
 
 
 @dataclass(frozen=True)
 class Tenant:
-    """`name` of the organisation, and its key."""
+    """`name` and `id` of the organisation, and its key."""
 
     name: str
-    key: str
+    id: str
+    key: str = field(repr=False)
     key_id: str
 
 
 class Platform(Installation):
+    """`secrets` are all keys that were ever made here."""
+
     def __init__(self, folder, backend, settings):
         super().__init__(folder, settings=settings)
         self.backend = backend
         self.database_url = settings.get("DATABASE_URL", f"sqlite:///{self.home.root / 'tramontane.sqlite3'}")
         config = self.config.read_text()
-        old = 'price = { input = "0.14", output = "0.42" }'
-        assert config.count(old) == 1
-        assert config.count("[tiers.mistral-tiny]") == 1
-        self.config.write_text(config.replace(old, PRICE).replace("[tiers.mistral-tiny]", PLAN))
+        for old, new in PRICES.values():
+            assert config.count(old) == 1
+            config = config.replace(old, new)
+        self.config.write_text(config.replace("[tiers.mistral-tiny]", PLAN + "[tiers.mistral-tiny]") + CODE_TIER)
         self.base_url = ""
+        self.secrets = []
 
-    def pace(self, tokens_per_s):
-        config = self.config.read_text()
-        self.config.write_text(config.replace(PRICE, f"{PRICE}\necho = {{ tokens_per_s = {tokens_per_s} }}"))
-
-    def start(self, *, gateways=2):
-        self.ok(
-            *("up", "--detach", "--engine", "echo", "--port", "0", "--tiers", "mistral-tiny"),
-            *("--gateways", str(gateways)),
-        )
+    def start(self, *, gateways):
+        self.ok("up", "--detach", "--engine", "echo", "--port", "0", "--gateways", str(gateways))
         self.base_url = self.json("status")["base_url"]
 
+    def do(self, *arguments):
+        """A command's answer. Raises what it refuses."""
+        with self.environment() as environment:
+            done = CliRunner().invoke(app, [*arguments, "--json"], env=environment)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return httpx.Response(200, text=done.stdout).json()
+
+    @contextmanager
+    def environment(self):
+        own = {"TRAMONTANE_HOME": str(self.home.root), "TRAMONTANE_CONFIG": str(self.config), **self.settings}
+        with mock.patch.dict(os.environ, own):
+            yield own
+
+    def hands(self):
+        """For what no command does."""
+        with self.environment():
+            return hands()
+
     def tenant(self, name, credit=None):
-        self.ok("orgs", "create", name, "--plan", "bare")
+        made = self.do("orgs", "create", f"{name}-{len(self.secrets)}", "--plan", "bare")["id"]
         if credit is not None:
-            self.ok("credit", "top-up", name, credit)
-        made = self.json("keys", "create", "--org", name, "--name", "drill")
-        return Tenant(name, made["key"], made["id"])
+            self.do("credit", "top-up", made, credit)
+        return self.key(made)
+
+    def key(self, organisation, *options):
+        made = self.do("keys", "create", "--org", organisation, "--name", "drill", *options)
+        self.secrets.append(made["key"])
+        return Tenant(organisation, organisation, made["key"], made["id"])
 
     def client(self, tenant, connections=64):
         return httpx.AsyncClient(
@@ -70,37 +126,80 @@ class Platform(Installation):
             timeout=BOUND_S,
         )
 
-    def rows(self, query):
+    def rows(self, query, **values):
         database = connect_database(self.database_url)
         try:
             with database.reading() as session:
-                return session.execute(text(query)).all()
+                return session.execute(text(query), values).all()
         finally:
             database.close()
 
+    def records(self, tenant):
+        """Everything settled for the organisation so far, by request."""
+        self.collected()
+        found = self.rows("SELECT * FROM usage_records WHERE organisation = :id ORDER BY admitted_ms", id=tenant.id)
+        return {row.request_id: row for row in found}
+
+    def account(self, tenant):
+        """Balance and what of it is held, in nano-units."""
+        query = "SELECT posted_nano, held_nano FROM credit_accounts WHERE organisation = :id"
+        ((posted, held),) = self.rows(query, id=tenant.id)
+        return int(posted), int(held)
+
     def collected(self):
         """Waits until everything settled so far is in SQL."""
-        self.ok("usage")
+        self.do("usage")
 
     def check_books(self):
         self.collected()
-        self.ok("books", "check")
+        assert self.do("books", "check")["ok"]
 
+    def redis(self):
+        return redis.Redis.from_url(read_state(self.home).redis_url)
 
-def body(**fields):
-    return {"model": "mistral-tiny", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 4, **fields}
+    def open_requests(self):
+        with self.redis() as client:
+            return client.zcard(f"{CELL}:open")
 
+    def until_idle(self):
+        until(lambda: self.open_requests() == 0)
 
-async def ask(client, *, seed=0, tries=400, **fields):
-    """The last status after waiting out 429 and 503, and the answer."""
-    pauses = random.Random(seed)
-    for _ in range(tries):
-        answer = await client.post("/v1/chat/completions", json=body(**fields))
-        if answer.status_code not in {429, 503}:
-            return answer
-        await asyncio.sleep(0.05 + 0.2 * pauses.random())
-    raise AssertionError(f"still {answer.status_code} after {tries} tries: {answer.text}")
+    def processes(self, prefix):
+        return [process for process in read_state(self.home).processes if process.name.startswith(prefix)]
 
+    @contextmanager
+    def stopped(self, prefix):
+        """Processes that hang, though nothing tells the system so."""
+        found = self.processes(prefix)
+        for process in found:
+            os.kill(process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in found:
+                os.kill(process.pid, signal.SIGCONT)
 
-def statuses(answers):
-    return Counter(answer.status_code for answer in answers)
+    @contextmanager
+    def without_redis(self):
+        """Redis is killed, and its supervisor does not notice until the block ends."""
+        supervisor = read_state(self.home).supervisor
+        (server,) = self.processes("redis")
+        os.kill(supervisor.pid, signal.SIGSTOP)
+        try:
+            os.kill(server.pid, signal.SIGKILL)
+            until(lambda: not alive(server))
+            yield
+        finally:
+            os.kill(supervisor.pid, signal.SIGCONT)
+
+    def append_only_file(self):
+        return max(self.home.redis.rglob("*.aof"), key=lambda path: path.stat().st_mtime_ns)
+
+    def answers_by_gateway(self):
+        """Answers sent so far, by process: from the files that /metrics sums up."""
+        sent = Counter()
+        for path in self.home.metrics.glob("counter_*.db"):
+            for key, value, *_ in MmapedDict.read_all_values_from_file(str(path)):
+                if "tramontane_http_requests" in key:
+                    sent[path.stem] += int(value)
+        return sent
