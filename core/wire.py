@@ -48,7 +48,7 @@ class Job:
     `grammar` is one in llguidance's Lark form, for every choice. `output_covered`: so many output tokens, over all
     choices, are reserved at admission; more must be extended before it is delivered. `keep_answer`: the end carries the
     whole answer, and the submitter's absence does not stop it. `tool_marker`: the tokenizer's own tool call token is
-    written out in the text.
+    written out in the text. `continues`: the answer goes on within a text, so that its first space belongs to it.
     """
 
     request_id: str
@@ -72,6 +72,7 @@ class Job:
     output_covered: int = 0
     keep_answer: bool = False
     tool_marker: bool = False
+    continues: bool = False
 
 
 # Of one token: its log probability, and (token id, log probability) of the likeliest at its place, likeliest first.

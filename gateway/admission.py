@@ -126,6 +126,7 @@ class Admitter:
             claim=claim,
             grammar=grammar,
             tool_marker=bool(request.tool_use.offered) and form is not None and form.token_id is not None,
+            continues=bool(request.prefix),
         )
         return self._admission(principal, tier, job, claim)
 
@@ -155,6 +156,7 @@ class Admitter:
             sampling=sampling,
             streamed=wish.stream,
             claim=claim,
+            continues=True,
         )
         return self._admission(principal, tier, job, claim)
 
@@ -203,6 +205,7 @@ class Admitter:
         sampling: Sampling | None = None,
         grammar: str | None = None,
         tool_marker: bool = False,
+        continues: bool = False,
     ) -> Job:
         settings = self._settings
         expected = covered = 0
@@ -227,6 +230,7 @@ class Admitter:
             output_covered=covered,
             keep_answer=claim is not None,
             tool_marker=tool_marker,
+            continues=continues,
         )
 
     def _admission(self, principal: Principal, tier: Tier, job: Job, claim: Claim | None) -> Admission:

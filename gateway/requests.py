@@ -7,6 +7,8 @@ from typing import Any
 
 from core.catalog import Tier
 
+CHUNKS_BETWEEN = "\n\n"  # as mistral-common joins them
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -71,6 +73,17 @@ class ChatRequest:
     tool_use: ToolUse = field(default_factory=ToolUse)
     json_answer: JsonAnswer | None = None
     safe_prompt: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """The text that the answer continues, and begins with."""
+        last = self.messages[-1] if self.messages else {}
+        if not last.get("prefix"):
+            return ""
+        content = last.get("content") or ""
+        if isinstance(content, str):
+            return content
+        return CHUNKS_BETWEEN.join([chunk.get("text", "") for chunk in content])
 
     @property
     def is_constrained(self) -> bool:

@@ -30,9 +30,15 @@ def usage_body(usage: Usage) -> dict[str, Any]:
 
 
 def chat_body(
-    *, request_id: str, model: str, folded: Folded, has_tools: bool = False, tokenizer: ChatTokenizer | None = None
+    *,
+    request_id: str,
+    model: str,
+    folded: Folded,
+    has_tools: bool = False,
+    tokenizer: ChatTokenizer | None = None,
+    prefix: str = "",
 ) -> bytes:
-    """`has_tools`: an answer may be calls. `tokenizer`: log probabilities were asked for."""
+    """`has_tools`: an answer may be calls. `tokenizer`: log probabilities were asked for. `prefix` stands in front."""
     choices = []
     for index, (answer, reason) in enumerate(zip(folded.answers, folded.finish_reasons, strict=True)):
         calls = split_tool_calls(answer.text) if has_tools and reason != "error" else None
@@ -40,7 +46,7 @@ def chat_body(
             "index": index,
             "message": {
                 "role": "assistant",
-                "content": answer.text if calls is None else calls.content,
+                "content": prefix + (answer.text if calls is None else calls.content),
                 "tool_calls": None if calls is None else call_entries(request_id, index, calls),
                 "prefix": False,
             },

@@ -90,12 +90,13 @@ class Request:
         sampling = self._job.sampling
         if sampling is None:
             return _Choice(ChoiceText(vocabulary))
-        choice = _Choice(ChoiceText(vocabulary, sampling.stop, sampling.min_tokens))
+        text = ChoiceText(vocabulary, sampling.stop, sampling.min_tokens, continues=self._job.continues)
+        choice = _Choice(text)
         before = emitted(self._job, number)
         if before:
-            text, choice.count = choice.text.push(before)
+            shown, choice.count = choice.text.push(before)
             choice.finish_reason = "stop" if choice.text.stopped else None
-            choice.shown.append(text)
+            choice.shown.append(shown)
         return choice
 
     def _release(self) -> None:

@@ -124,15 +124,17 @@ def _surface(model: SentencePieceProcessor, token_id: int) -> str:
 
 class ChoiceText:
     """The text of one choice. A stop string counts only in what follows the first `min_tokens` tokens, and the one
-    that is complete first wins, whatever the size of the steps.
+    that is complete first wins, whatever the size of the steps. `continues`: another text stands before it.
     """
 
-    def __init__(self, vocabulary: Vocabulary, stop: Sequence[str] = (), min_tokens: int = 0) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, stop: Sequence[str] = (), min_tokens: int = 0, *, continues: bool = False
+    ) -> None:
         self._vocabulary = vocabulary
         self._stop = tuple(filter(None, stop))
         self._stop_length = max(map(len, self._stop), default=0)
         self._unsearched = min_tokens
-        self._begun = False
+        self._begun = continues
         self._bytes = ""
         self._held = ""
         self.stopped = False

@@ -41,6 +41,7 @@ def chat_route(services: Services) -> MeteredRoute:
             services.metrics,
             has_tools=bool(request.tool_use.offered),
             tokenizer=None if wish.logprobs is None else admitter.tokenizer(tier),
+            prefix=request.prefix,
         )
 
         def admit(principal: Principal, claim: Claim | None) -> Admission:

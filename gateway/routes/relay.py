@@ -38,7 +38,8 @@ HELD_COMMENT_S = 10.0
 @dataclass(frozen=True, slots=True)
 class Relay:
     """What answers of one tier need. `model` is the name that the caller used. `has_tools`: the request named tools,
-    so that an answer may be calls. `tokenizer`: log probabilities were asked for.
+    so that an answer may be calls. `tokenizer`: log probabilities were asked for. `prefix`: the caller's own beginning
+    of the answer, told again in front of it; nobody generated it.
     """
 
     tier: str
@@ -48,6 +49,7 @@ class Relay:
     metrics: GatewayMetrics
     has_tools: bool = False
     tokenizer: ChatTokenizer | None = None
+    prefix: str = ""
 
     async def chat(self, exchanged: Exchanged, *, stream: bool) -> None:
         """Answer a completion, streamed or as one body."""
@@ -125,6 +127,7 @@ class Relay:
             folded=folded,
             has_tools=self.has_tools,
             tokenizer=self.tokenizer,
+            prefix=self.prefix,
         )
 
 
@@ -151,7 +154,7 @@ class _Speech:
             chunk = self._writer.marked(delta.choice, delta.text, rendered)
         if delta.choice in self._silent:
             self._silent.discard(delta.choice)
-            chunk = self._writer.role(delta.choice) + chunk
+            chunk = self._opening(delta.choice) + chunk
         await self._outlet.send(chunk)
         self._exchanged.conversation.delivered(delta.choice, delta.token_count)
 
@@ -169,11 +172,15 @@ class _Speech:
     async def end(self, event: Finished) -> None:
         """A choice that had no text at all still gets its first chunk."""
         calls = await self._calls(event)
-        roles = b"".join([self._writer.role(choice) for choice in sorted(self._silent)])
+        roles = b"".join([self._opening(choice) for choice in sorted(self._silent)])
         last = self._writer.end(
             event.finish_reasons, event.usage, ended_by=event.ended_by, error=event.error, calls=calls
         )
         await self._outlet.send(roles + last, more=False)
+
+    def _opening(self, choice: int) -> bytes:
+        role = self._writer.role(choice)
+        return role + self._writer.text(choice, self._relay.prefix) if self._relay.prefix else role
 
     async def _calls(self, event: Finished) -> Mapping[int, Calls]:
         """Of choices that ended well; what was held and is no call goes out as text."""

@@ -159,3 +159,10 @@ def test_an_unknown_tokenizer_is_named(tmp_path):
         other.write_text(text)
         with pytest.raises(SetupError, match="not a Tekken vocabulary"):
             Vocabulary.load(str(other))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_behind_another_text_the_first_space_belongs_to_the_answer(name):
+    ids = VOCABULARIES[name].encode(" blows hard")
+    assert run(ChoiceText(VOCABULARIES[name], continues=True), ids, ()) == (" blows hard", len(ids))
+    assert run(ChoiceText(VOCABULARIES[name]), ids, ()) == ("blows hard", len(ids))
