@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -64,18 +65,53 @@ def empty_url(request):
     return request.getfixturevalue(f"{request.param}_url")
 
 
+@pytest.fixture(scope="session")
+def _migrated(tmp_path_factory):
+    """By backend, what a migrated database is copied from: migrating takes a second, copying does not."""
+    return {"folder": tmp_path_factory.mktemp("migrated")}
+
+
 @pytest.fixture
-def database(empty_url):
+def migrated_postgres_url(postgres_server, _numbers, _migrated):
+    if "postgres" not in _migrated:
+        _migrated["postgres"] = f"migrated_{os.getpid()}"
+        engine = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {_migrated['postgres']}"))
+        engine.dispose()
+        migrate(postgres_server.set(database=_migrated["postgres"]).render_as_string(hide_password=False))
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with new_postgres_database(postgres_server, name, _migrated["postgres"]) as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_sqlite_url(sqlite_url, _migrated):
+    file = _migrated["folder"] / "migrated.sqlite3"
+    if not file.exists():
+        migrate(f"sqlite:///{file}")
+    own = Path(make_url(sqlite_url).database)
+    own.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(file, own)
+    return sqlite_url
+
+
+@pytest.fixture(params=BACKENDS)
+def database_url(request):
+    """Of a migrated database; the test runs once on each backend."""
+    return request.getfixturevalue(f"migrated_{request.param}_url")
+
+
+@pytest.fixture
+def database(database_url):
     """A migrated database, on SQLite and on Postgres."""
-    migrate(empty_url)
-    database = connect_database(empty_url)
+    database = connect_database(database_url)
     yield database
     database.close()
 
 
 @pytest.fixture
-def sqlite_database(sqlite_url):
-    migrate(sqlite_url)
-    database = connect_database(sqlite_url)
+def sqlite_database(migrated_sqlite_url):
+    database = connect_database(migrated_sqlite_url)
     yield database
     database.close()

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from billing.calendar import windows
 from billing.customers import time_zone_of
-from billing.prices import price_schedules
+from billing.prices import SKEW_MS, price_schedules
 from core.queue.rules import RuleKind
 from gateway.accounts.keys import same_digest
 from gateway.accounts.limits import SubjectKind
@@ -61,7 +61,7 @@ def load_principal(session: Session, key_id: str, digests: Sequence[str], tiers:
         scopes=frozenset(key.scopes),
         generation=generation,
         weight=plan.weight,
-        rules=effective_rules(bounds, ids, cache(lambda kind: windows(kind, zone, now_ms))),
+        rules=effective_rules(bounds, ids, cache(lambda kind: windows(kind, zone, now_ms - SKEW_MS))),
         prices=price_schedules(session, organisation_id, plan.name, tiers, now_ms),
         tiers=None if key.tiers is None else frozenset(key.tiers),
         networks=tuple(ip_network(network) for network in key.networks),

@@ -1,7 +1,11 @@
 from tests.databases import (
+    _migrated,
     _numbers,
     database,
+    database_url,
     empty_url,
+    migrated_postgres_url,
+    migrated_sqlite_url,
     postgres_server,
     postgres_url,
     sqlite_database,
@@ -9,9 +13,13 @@ from tests.databases import (
 )
 
 __all__ = [
+    "_migrated",
     "_numbers",
     "database",
+    "database_url",
     "empty_url",
+    "migrated_postgres_url",
+    "migrated_sqlite_url",
     "postgres_server",
     "postgres_url",
     "sqlite_database",

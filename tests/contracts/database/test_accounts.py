@@ -75,8 +75,8 @@ def test_a_file_that_differs_later_changes_nothing_but_is_told(world, change):
         assert session.scalars(select(Limit.value).where(Limit.kind == "concurrency")).all() == [5]
 
 
-def test_two_first_starts_at_once_make_one_organisation(database, empty_url):
-    other, found = connect_database(empty_url), []
+def test_two_first_starts_at_once_make_one_organisation(database, database_url):
+    other, found = connect_database(database_url), []
     barrier = threading.Barrier(2)
 
     def start(own):

@@ -27,20 +27,20 @@ def test_what_is_migrated_is_what_the_models_say(database):
         assert compare_metadata(context, METADATA) == []
 
 
-def test_a_second_migration_changes_nothing(database, empty_url):
+def test_a_second_migration_changes_nothing(database, database_url):
     with database.unit_of_work() as session:
         insert_new(session, UsageRecord, [row(1)], ["request_id"])
-    migrate(empty_url)
+    migrate(database_url)
     with database.reading() as session:
         assert session.get(UsageRecord, row(1)["request_id"]) is not None
 
 
-def test_down_to_nothing_and_up_again(database, empty_url, monkeypatch):
-    monkeypatch.setenv("TRAMONTANE_DATABASE_URL", empty_url)
+def test_down_to_nothing_and_up_again(database, database_url, monkeypatch):
+    monkeypatch.setenv("TRAMONTANE_DATABASE_URL", database_url)
     command.downgrade(Config(ROOT / "alembic.ini"), "base")
     with database.reading() as session:
         assert inspect(session.connection()).get_table_names() == ["alembic_version"]
-    migrate(empty_url)
+    migrate(database_url)
     with database.reading() as session:
         assert set(inspect(session.connection()).get_table_names()) == {"alembic_version", *METADATA.tables}
 
@@ -55,11 +55,11 @@ def test_usage_records_cannot_be_changed_or_deleted(database, change):
         assert session.get_one(UsageRecord, row(1)["request_id"]).cost_nano == row(1)["cost_nano"]
 
 
-def test_a_database_of_a_later_release_is_refused_in_one_sentence(database, empty_url):
+def test_a_database_of_a_later_release_is_refused_in_one_sentence(database, database_url):
     with database.unit_of_work() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SetupError, match="perhaps it is from a later one"):
-        migrate(empty_url)
+        migrate(database_url)
 
 
 def test_a_failed_migration_leaves_nothing_behind(empty_url):
