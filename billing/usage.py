@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import BigInteger, ColumnElement, case, cast, func, literal, select, tuple_, union_all
+from sqlalchemy import BigInteger, ColumnElement, Select, Subquery, case, cast, func, literal, select, tuple_, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from billing.calendar import check_time_zone, days, months
@@ -40,6 +40,7 @@ class Dimension(StrEnum):
 PERIODS_MAX = {Period.HOUR: 31 * 24, Period.DAY: 366, Period.MONTH: 60}
 RANGE_MS_MAX = 5 * 366 * DAY_MS
 LATENCY_RANGE_MS_MAX = 31 * DAY_MS
+CUT_HOURS_MAX = 400  # a year of days in a zone whose clocks differ by half an hour
 _COLUMN_OF = {Dimension.WORKSPACE: "workspace", Dimension.KEY: "key_id", Dimension.TIER: "tier"}
 _Table = type[UsageSpan] | type[UsageHour]
 
@@ -100,12 +101,11 @@ def check_query(query: UsageQuery) -> None:
 def report(session: Session, query: UsageQuery, *, after: GroupKey | None = None, count: int) -> list[UsageLine]:
     """The lines that follow `after`, at most `count`, ordered by period, workspace, key and tier."""
     periods = list(periods_of(query))
-    table = _table_of(periods)
-    number = _number_of(table, periods)
-    groups = [getattr(table, _COLUMN_OF[dimension]) for dimension in Dimension if dimension in query.dimensions]
+    rows = _rows(query, periods).c
+    number = _number_of(rows.start_ms, periods)
+    groups = [rows[_COLUMN_OF[dimension]] for dimension in Dimension if dimension in query.dimensions]
     found = (
-        select(number.label("period"), *groups, *(_sum(getattr(table, name)) for name in SUM_COLUMNS))
-        .where(*_within(table, query))
+        select(number.label("period"), *groups, *(_sum(rows[name]) for name in SUM_COLUMNS))
         .group_by("period", *groups)
         .order_by("period", *groups)
         .limit(count)
@@ -174,22 +174,37 @@ def _hours(query: UsageQuery) -> Iterator[Window]:
         start_ms = end_ms
 
 
-def _table_of(periods: Sequence[Window]) -> _Table:
-    """Hours if they will do: they are fewer."""
-    whole = all(window.start_ms % HOUR_MS == 0 and window.end_ms % HOUR_MS == 0 for window in periods)
-    return UsageHour if whole else UsageSpan
+def _rows(query: UsageQuery, periods: Sequence[Window]) -> Subquery:
+    """The roll-ups of the query: hours, which are fewer; quarters for those hours that a period's bound cuts in two."""
+    bounds = {query.from_ms, query.to_ms, *(window.start_ms for window in periods)}
+    cut = sorted({bound - bound % HOUR_MS for bound in bounds if bound % HOUR_MS})
+    if len(cut) > CUT_HOURS_MAX:
+        return _select(UsageSpan, query).subquery()
+    hours = _select(UsageHour, query)
+    if not cut:
+        return hours.subquery()
+    quarters = [hour_ms + at_ms for hour_ms in cut for at_ms in range(0, HOUR_MS, SPAN_MS)]
+    return union_all(
+        hours.where(UsageHour.start_ms.not_in(cut)),
+        _select(UsageSpan, query).where(UsageSpan.start_ms.in_(quarters)),
+    ).subquery()
 
 
-def _number_of(table: _Table, periods: Sequence[Window]) -> ColumnElement[int]:
-    """SQL for the number of the period that a span lies in. Between two changes of the clock all hours, or days, are
+def _select(table: _Table, query: UsageQuery) -> Select[Any]:
+    names = ("start_ms", *_COLUMN_OF.values(), *SUM_COLUMNS)
+    return select(*(getattr(table, name) for name in names)).where(*_within(table, query))
+
+
+def _number_of(at_ms: ColumnElement[int], periods: Sequence[Window]) -> ColumnElement[int]:
+    """SQL for the number of the period that a roll-up lies in. Between two changes of the clock all hours, or days, are
     equally long, so one division numbers them; each stretch of equal length is one branch.
     """
     stretches = list(_stretches(periods))
     branches = []
     for first, length_ms, end_ms in stretches:
         start_ms = periods[first].start_ms
-        numbered = literal(first, BigInteger) + (table.start_ms - start_ms) // length_ms
-        branches.append((table.start_ms < end_ms, numbered))
+        numbered = literal(first, BigInteger) + (at_ms - start_ms) // length_ms
+        branches.append((at_ms < end_ms, numbered))
     return case(*branches, else_=literal(len(periods) - 1, BigInteger))
 
 
