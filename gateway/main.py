@@ -31,6 +31,7 @@ from core.redis import connect
 from core.settings import read_settings
 from core.text_counter import Counter, text_counter
 from core.tokens import ChatTokenizer
+from gateway.accounts.mail import mailer_of
 from gateway.accounts.principals import SqlPrincipals
 from gateway.accounts.settings import peppers_of
 from gateway.admission import AdmissionSettings, Admitter
@@ -114,6 +115,7 @@ async def _serve(
         refusals=refusals,
         refused=refused,
         peppers=peppers,
+        mailer=mailer_of(settings),
         database=database,
         background={"exchange": exchange.run, "watch": watch.run, "publisher": publisher.run, "refusals": refused.run},
         check_database=lambda: asyncio.to_thread(database.check),

@@ -14,6 +14,7 @@ from core.meter.credit import CounterStore, CreditStore
 from core.meter.refusals import RefusalLog
 from core.queue.base import QueueKeeper
 from gateway.accounts.keys import Peppers
+from gateway.accounts.mail import Mailer
 from gateway.admission import Admitter
 from gateway.exchange import Exchange
 from gateway.gate import Gate
@@ -35,7 +36,8 @@ class Lifecycle:
 class Services:
     """`background` goes on beside the requests for as long as the process serves; without it the process is broken.
     `check_database` raises when SQL cannot be reached. `database` is for routes that read what no admission needs:
-    in a thread. `refused` notes refusals, `refusals` is where they can be read.
+    in a thread. `refused` notes refusals, `refusals` is where they can be read. Without a
+    `mailer` links are shown to who makes them.
     """
 
     settings: GatewaySettings
@@ -50,6 +52,7 @@ class Services:
     refusals: RefusalLog
     refused: RefusalBuffer
     peppers: Peppers
+    mailer: Mailer | None
     database: Database
     background: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     check_database: Callable[[], Awaitable[None]]

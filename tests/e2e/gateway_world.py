@@ -273,6 +273,7 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
         refusals=refusals,
         refused=RefusalBuffer(refusals, log),
         peppers=PEPPERS,
+        mailer=None,
         database=connect_database(f"sqlite:///{gettempdir()}/never-opened.sqlite3"),
         background={"exchange": exchange.run, "watch": watch.run},
         check_database=database.check,
