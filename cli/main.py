@@ -18,9 +18,11 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 GROUPS = {
     "orgs": orgs,
     "workspaces": workspaces,
+    "users": users,
     "keys": keys,
     "limits": limits,
     "credit": credit,
+    "plans": plans,
     "plans": plans,
     "prices": prices,
     "books": books,
