@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import books, credit, keys, limits, orgs, plans, prices, refusals, workspaces
+from cli import books, credit, keys, limits, orgs, plans, prices, refusals, users, workspaces
 from cli.run import ProcessName, run
 from core.errors import SetupError
 
@@ -22,7 +22,6 @@ GROUPS = {
     "keys": keys,
     "limits": limits,
     "credit": credit,
-    "plans": plans,
     "plans": plans,
     "prices": prices,
     "books": books,
