@@ -164,5 +164,5 @@ async def load(client, loops, *, pause_s=0.02, **fields):
 async def heard_until(condition, bound_s=120.0):
     """Polls from within the event loop."""
     async with asyncio.timeout(bound_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is awaited happens in other processes
             await asyncio.sleep(0.02)
