@@ -72,6 +72,14 @@ CATALOG = Catalog.model_validate(
             },
             {"name": "manual", "engine": "echo", "weights": "none", "context_tokens": 512, "price": {"input": "1"}},
             {
+                "name": "code",
+                "engine": "echo",
+                "weights": "none",
+                "context_tokens": 512,
+                "capabilities": ("completion_fim",),
+                "price": {"input": "1", "output": "2"},
+            },
+            {
                 "name": "embed",
                 "kind": "embed",
                 "engine": "hash",
@@ -257,7 +265,7 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
         principals=principals,
         admitter=Admitter(
             catalog=CATALOG,
-            tokenizers={"auto": tokenizer, "manual": tokenizer},
+            tokenizers={"auto": tokenizer, "manual": tokenizer, "code": ChatTokenizer.load("v3")},
             counters={"embed": WordCounter()},
             cell=settings.cell,
             ids=ids,

@@ -90,7 +90,7 @@ async def test_embeddings_as_numbers_and_as_base64(client):
 
 async def test_models_by_name_and_alias(client):
     listed = (await client.request("GET", "/v1/models", json={})).json()  # old clients send a body with a GET
-    assert [card["id"] for card in listed["data"]] == ["auto", "auto-latest", "manual", "embed"]
+    assert [card["id"] for card in listed["data"]] == ["auto", "auto-latest", "manual", "code", "embed"]
     card = (await client.get("/v1/models/auto-latest")).json()
     assert (card["type"], card["name"], card["aliases"]) == ("base", "auto", ["auto"])
     assert card["capabilities"]["completion_chat"] is True
