@@ -6,6 +6,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# What tests/conformance/run.py runs, each in .venv-client-NAME-VERSION; and LiteLLM from .venv-litellm.
+CLIENTS := mistralai-0.4.2 mistralai-1.0.0 mistralai-1.12.4 mistralai-2.4.13 mistralai-3.7.0 \
+  openai-3.54.0 langchain-mistralai-1.1.6
 
 help: ## This list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -16,7 +19,7 @@ up: $(VENV)/.models ## Install, migrate and start everything; ARGS="--detach --p
 down: $(VENV)/.models ## Stop what `make up ARGS=--detach` started
 	@$(BIN)/tramontane down
 
-test: check $(VENV)/redis7/.installed .venv-mistralai-0.4.2/.installed ## Everything: lint, types, architecture, unit, contract, end-to-end
+test: check $(VENV)/redis7/.installed .venv-client-mistralai-0.4.2/.installed ## Everything: lint, types, architecture, unit, contract, end-to-end
 	@$(BIN)/python -m pytest tests
 
 check: $(VENV)/.dev ## Lint, types, architecture: under a minute
@@ -28,8 +31,17 @@ check: $(VENV)/.dev ## Lint, types, architecture: under a minute
 docs: $(VENV)/.models ## Write the pages that are made from the code
 	@$(BIN)/python -m cli.configuration > docs/configuration.md
 
+openapi: $(VENV)/.dev ## Write docs/openapi.json from the routes and schemas
+	@$(BIN)/python -m tests.conformance.openapi > docs/openapi.json
+
+conformance: $(VENV)/.dev $(CLIENTS:%=.venv-client-%/.installed) .venv-litellm/.installed ## Every client generation against a running platform: docs/compatibility.md
+	@$(BIN)/python -m tests.conformance.run $(ARGS)
+
 bench-gateway: $(VENV)/.dev .venv-litellm/.installed ## What the gateway costs, beside a bare FastAPI app and LiteLLM: docs/benchmarks/gateway.md
 	@$(BIN)/python -m benchmarks.gateway.run $(ARGS)
+
+bench-usage: $(VENV)/.dev ## What a usage page costs over a million records; ARGS="--records 10000000" for the promise's size
+	@$(BIN)/python -m benchmarks.usage.run $(ARGS)
 
 $(VENV)/.models: pyproject.toml deploy/install
 	@deploy/install models
@@ -41,10 +53,10 @@ $(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
 	@deploy/install-test-redis
 	@touch $@
 
-.venv-mistralai-0.4.2/.installed: $(VENV)/.dev
-	@echo "Installing the oldest client, mistralai 0.4.2, into an environment of its own ..."
-	@$(BIN)/python -m venv .venv-mistralai-0.4.2
-	@.venv-mistralai-0.4.2/bin/python -m pip install -q $(PIP_ARGS) mistralai==0.4.2
+.venv-client-%/.installed: | $(VENV)/.dev
+	@echo "Installing the client $* into an environment of its own ..."
+	@$(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q $(PIP_ARGS) "$(shell echo $* | sed 's/-\([0-9.]*\)$$/==\1/')"
 	@touch $@
 
 .venv-litellm/.installed: Makefile
@@ -53,4 +65,4 @@ $(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
 	@.venv-litellm/bin/python -m pip install -q $(PIP_ARGS) "litellm[proxy]==1.106.2"
 	@touch $@
 
-.PHONY: help up down test check docs bench-gateway
+.PHONY: help up down test check docs openapi conformance bench-gateway bench-usage

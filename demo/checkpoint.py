@@ -1,0 +1,39 @@
+"""A checkpoint in Hugging Face's layout: all 32 000 pieces, bfloat16, and the tokenizer's files."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from core.tokenizer_files import tokenizer_file
+from demo.rows import VOCABULARY, Pieces
+from demo.tiers import Model
+from demo.tokenizer_json import write_tokenizer
+
+EMBEDDING = "model.embed_tokens.weight"
+
+
+def save_checkpoint(model: Model, pieces: Pieces, target: Path) -> None:
+    """Replaces what is there once it is complete."""
+    whole = _whole(model, pieces)
+    staging = target.with_name(f".{target.name}")
+    shutil.rmtree(staging, ignore_errors=True)
+    transformers_logging.disable_progress_bar()
+    whole.save_pretrained(staging)
+    write_tokenizer(tokenizer_file("v1"), staging)
+    shutil.rmtree(target, ignore_errors=True)
+    staging.replace(target)
+
+
+def _whole(model: Model, pieces: Pieces) -> Model:
+    """Every piece that the corpus does not use gets the row that stood for all of them."""
+    config = type(model.config)(**{**model.config.to_dict(), "vocab_size": VOCABULARY})
+    whole: Model = type(model)(config)
+    weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    rows = weights[EMBEDDING]
+    embedding = rows[0].expand(VOCABULARY, -1).clone()
+    embedding[pieces.ids] = rows
+    whole.load_state_dict({**weights, EMBEDDING: embedding, "lm_head.weight": embedding})
+    whole.generation_config = model.generation_config
+    return whole.to(torch.bfloat16)

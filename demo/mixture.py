@@ -1,0 +1,120 @@
+"""Which skills a tier learns, in which languages and how often, and the drawing of examples from that mixture."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from demo.examples import LANGUAGES, Draw, Example
+from demo.skills import everyday, structured, tools
+
+CONVERSATION_TURNS_MAX = 9
+
+Maker = Callable[[Draw], Example]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Weights of makers of examples by name, languages, and the share of examples that are whole conversations."""
+
+    languages: Mapping[str, float]
+    skills: Mapping[str, float]
+    conversations: float = 0.2
+
+
+MAKERS: Mapping[str, Maker] = MappingProxyType(
+    {
+        "greeting": everyday.greeting,
+        "identity": everyday.identity,
+        "persona": everyday.persona,
+        "brief": everyday.brief,
+        "answer_language": everyday.answer_language,
+        "facts": everyday.facts,
+        "arithmetic": everyday.arithmetic,
+        "translation": everyday.translation,
+        "sentiment": everyday.sentiment,
+        "topic": everyday.topic,
+        "memory": everyday.memory,
+        "unknown": everyday.unknown,
+        "extraction": structured.extraction,
+        "json_answer": structured.json_answer,
+        "summary": structured.summary,
+        "code": structured.code,
+        "tool_call": tools.tool_call,
+        "tool_result": tools.tool_result,
+        "tool_unused": tools.tool_unused,
+    }
+)
+# What can be a turn among others: one question and its answer, no system prompt and no tools.
+_TURNS = ("greeting", "identity", "facts", "arithmetic", "sentiment", "topic", "unknown", "extraction", "json_answer")
+
+_BASE: Mapping[str, float] = MappingProxyType(
+    {
+        "greeting": 3,
+        "identity": 2,
+        "persona": 2,
+        "brief": 3,
+        "facts": 7,
+        "arithmetic": 7,
+        "sentiment": 3,
+        "topic": 3,
+        "memory": 4,
+        "unknown": 3,
+        "extraction": 6,
+        "json_answer": 4,
+        "summary": 3,
+        "tool_call": 4,
+        "tool_result": 3,
+        "tool_unused": 1,
+    }
+)
+_ALL = MappingProxyType({**_BASE, "answer_language": 3, "translation": 7, "code": 4})
+_FIVE = MappingProxyType({**dict.fromkeys(LANGUAGES, 1.0), "en": 2.0})
+
+MIXTURES: Mapping[str, Mixture] = MappingProxyType(
+    {
+        "mistral-tiny": Mixture(MappingProxyType({"en": 1.0}), _BASE),
+        "mistral-small": Mixture(_FIVE, _ALL),
+        "mistral-medium": Mixture(
+            _FIVE,
+            MappingProxyType(
+                {**_ALL, "extraction": 14, "json_answer": 8, "tool_call": 14, "tool_result": 7, "memory": 6}
+            ),
+        ),
+    }
+)
+
+
+def draw_example(mixture: Mixture, rng: random.Random) -> Example:
+    """One example of the training."""
+    language = _weighted(mixture.languages, rng)
+    draw = Draw(rng, language, held=False)
+    if rng.random() < mixture.conversations:
+        return conversation(draw, mixture)
+    return MAKERS[_weighted(mixture.skills, rng)](draw)
+
+
+def conversation(draw: Draw, mixture: Mixture) -> Example:
+    """Several turns on this and that, some with a name or number to keep in mind."""
+    makers = [MAKERS[name] for name in _TURNS if name in mixture.skills]
+    turns = [
+        message
+        for _ in range(draw.rng.randint(2, CONVERSATION_TURNS_MAX))
+        for message in draw.choose(makers)(draw).messages
+    ]
+    if draw.rng.random() < 0.5:
+        memory = everyday.memory(draw).messages
+        turns = [*memory[:-2], *turns, *memory[-2:]]
+    return draw.example("conversation", turns)
+
+
+def held_out(mixture: Mixture, seed: int, per_skill: int) -> Iterator[Example]:
+    """The evaluation: the same number for each maker of the mixture, in the mixture's languages."""
+    for name in mixture.skills:
+        for index in range(per_skill):
+            rng = random.Random(f"held out {seed} {name} {index}")
+            yield MAKERS[name](Draw(rng, _weighted(mixture.languages, rng), held=True))
+
+
+def _weighted(weights: Mapping[str, float], rng: random.Random) -> str:
+    return rng.choices(tuple(weights), tuple(weights.values()))[0]

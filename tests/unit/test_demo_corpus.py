@@ -1,0 +1,101 @@
+"""The demo corpus: training and evaluation never share a phrasing or a split combination, and every example encodes."""
+
+import json
+import random
+
+import pytest
+
+from core.tools import split_tool_calls
+from demo.examples import CORPUS, LANGUAGES, Draw, corpus, is_held
+from demo.mixture import MAKERS, MIXTURES, draw_example, held_out
+from demo.rows import EOS_ID, encode, prompt, tokenizer
+from demo.score import is_right, overlap
+
+
+def sections(value):
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from sections(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from sections(inner)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CORPUS.glob("*.toml")))
+def test_no_phrasing_is_both_trained_and_held_out(name):
+    pairs = [
+        (section["ask" if key == "held" else key.removeprefix("held_")], held)
+        for section in sections(corpus(name))
+        for key, held in section.items()
+        if key.startswith("held")
+    ]
+    for trained, held in pairs:
+        assert not set(trained) & set(held)
+        assert len(set(trained)) == len(trained)
+        assert len(set(held)) == len(held)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("skill", MAKERS)
+def test_every_skill_in_every_language_is_a_conversation_that_encodes(skill, language, held):
+    for seed in range(6):
+        example = MAKERS[skill](Draw(random.Random(seed), language, held))
+        tokens = encode(example)
+        start = len(prompt(example))
+        assert tokens.ids[:start] == prompt(example)
+        assert tokens.ids[-1] == EOS_ID
+        assert all(tokens.learnt[start:])
+        assert not tokens.learnt[0]
+        answered = tokenizer().decode(tokens.ids[start:-1])
+        assert is_right(example, answered)
+        assert not is_right(example, answered + " and more")
+        if example.check == "json":
+            assert json.loads(answered) == json.loads(example.answer["content"])
+        if example.check == "calls":
+            calls = split_tool_calls(answered)
+            assert calls is not None
+            assert calls.calls[0].name in {tool["function"]["name"] for tool in example.tools}
+
+
+def test_split_combinations_stay_on_their_side():
+    def pairs(held):
+        rng = random.Random(3)
+        return {
+            draw.combination(lambda: (rng.randint(0, 20), rng.randint(0, 20)))
+            for draw in (Draw(rng, "en", held) for _ in range(400))
+        }
+
+    trained, held = pairs(held=False), pairs(held=True)
+    assert len(held) > 20
+    assert not trained & held
+    assert all(is_held(pair) for pair in held)
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_held_out_prompts_have_something_that_training_never_says(name):
+    examples = list(held_out(MIXTURES[name], seed=1, per_skill=6))
+    found = overlap(examples, MIXTURES[name], seed=1, draws=600)
+    assert (found.same_prompt, found.same_phrasings) == (0, 0)
+
+
+def test_the_corpus_is_the_same_every_time():
+    def drawn():
+        rng = random.Random(5)
+        return [draw_example(MIXTURES["mistral-small"], rng) for _ in range(50)]
+
+    assert drawn() == drawn()
+
+
+def test_conversations_teach_every_turn_of_the_assistant():
+    rng = random.Random(8)
+    examples = (draw_example(MIXTURES["mistral-tiny"], rng) for _ in range(200))
+    example = next(example for example in examples if example.skill == "conversation")
+    tokens = encode(example)
+    taught = "".join(
+        tokenizer().decode([id_]) if id_ != EOS_ID else "|"
+        for id_, learnt in zip(tokens.ids, tokens.learnt, strict=True)
+        if learnt
+    )
+    assert taught.count("|") == sum(message["role"] == "assistant" for message in example.messages)
