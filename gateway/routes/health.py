@@ -4,7 +4,7 @@ import asyncio
 
 import orjson
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from core.queue.base import QueueStats
 from gateway.headers import JSON_TYPE
@@ -36,7 +36,7 @@ def health_router(services: Services) -> APIRouter:
         body = orjson.dumps({"ready": not missing, "missing": missing})
         return Response(body, status_code=503 if missing else 200, media_type=MEDIA_TYPE)
 
-    @router.get("/metrics", response_class=Response, operation_id="metrics")
+    @router.get("/metrics", response_class=PlainTextResponse, operation_id="metrics")
     async def metrics(_request: Request) -> Response:
         """Prometheus text, summed over the gateways of this machine. Without a key: keep it off the public net."""
         try:

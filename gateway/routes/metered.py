@@ -19,13 +19,17 @@ from gateway.principal import Principal
 from gateway.protocol import CONNECTION
 from gateway.replies import Reply
 from gateway.routes.access import Caller, authenticate
-from gateway.schemas.answers import ERROR_RESPONSES
+from gateway.schemas.answers import ERROR_RESPONSES, ErrorBody, ValidationErrorBody
 from gateway.schemas.mode import MODE_HEADER, Mode, mode_of
 from gateway.schemas.openapi import body_of
 from gateway.services import Services
 
 INFERENCE = "inference"
 MODE_HEADER_RAW = MODE_HEADER.encode("ascii")
+UNPROCESSABLE = {
+    "model": ValidationErrorBody | ErrorBody,
+    "description": "A field is wrong, or the Idempotency-Key was used with another body.",
+}
 PARAMETERS = [
     {
         "name": "Idempotency-Key",
@@ -100,7 +104,7 @@ class MeteredRoute(APIRoute):
             operation_id=operation_id,
             summary=summary,
             description=description,
-            responses={200: answers, **ERROR_RESPONSES},
+            responses={200: answers, **ERROR_RESPONSES, 422: UNPROCESSABLE},
             openapi_extra={**body_of(body), "parameters": PARAMETERS},
         )
         self._services = services

@@ -33,6 +33,7 @@ from gateway.services import Services
 
 ERRORS: dict[int | str, dict[str, Any]] = {status: ERROR_RESPONSES[status] for status in (401, 403, 422, 503)}
 MEDIA_TYPES = {Format.CSV: "text/csv; charset=utf-8", Format.JSONL: "application/jsonl"}
+FILES = {"content": {kind.partition(";")[0]: {"schema": {"type": "string"}} for kind in MEDIA_TYPES.values()}}
 SHARES = (0.5, 0.95, 0.99)
 
 Page = list[dict[str, Any]]
@@ -42,7 +43,7 @@ Answer = TypeVar("Answer")
 def usage_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["usage"], responses=ERRORS)
 
-    @router.get("/v1/usage", operation_id="get_usage", responses={200: {"model": UsageReport}})
+    @router.get("/v1/usage", operation_id="get_usage", responses={200: {"model": UsageReport, **FILES}})
     async def get_usage(request: Request, asked: Annotated[UsageParameters, Query()]) -> Response:
         """Sums by hour, day or month, key, workspace and tier: what the ledger was charged with, to the nano-unit. A
         time is complete 15 minutes after it ended.
@@ -56,7 +57,9 @@ def usage_router(services: Services) -> APIRouter:
         found = _report(query, lines, measured, asked.limit)
         return Response(found.model_dump_json(by_alias=True), media_type="application/json")
 
-    @router.get("/v1/usage/requests", operation_id="get_usage_requests")
+    @router.get(
+        "/v1/usage/requests", operation_id="get_usage_requests", response_class=Response, responses={200: FILES}
+    )
     async def get_usage_requests(request: Request, asked: Annotated[RequestParameters, Query()]) -> Response:
         """Every settled request with its tokens and its cost, in the order of admission."""
         caller = await _caller(services, request, asked)

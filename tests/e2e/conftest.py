@@ -3,8 +3,30 @@
 import pytest
 import pytest_asyncio
 
-from tests.e2e.gateway_world import caller, gateway_world
+from tests.conformance.document import CheckedClient, Document
+from tests.databases import (
+    _migrated,
+    _numbers,
+    database,
+    database_url,
+    migrated_postgres_url,
+    migrated_sqlite_url,
+    postgres_server,
+    sqlite_url,
+)
+from tests.e2e.gateway_world import AUTH, WAIT_S, gateway_world
 from tests.e2e.installation import Installation
+
+__all__ = [
+    "_migrated",
+    "_numbers",
+    "database",
+    "database_url",
+    "migrated_postgres_url",
+    "migrated_sqlite_url",
+    "postgres_server",
+    "sqlite_url",
+]
 
 
 @pytest.fixture(scope="session")
@@ -23,5 +45,7 @@ async def world():
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(world):
-    async with caller(world) as built:
+    """Every answer that it reads is held against the OpenAPI document."""
+    document = Document(world.server.config.loaded_app.openapi())
+    async with CheckedClient(document, base_url=world.url, headers=AUTH, timeout=WAIT_S) as built:
         yield built

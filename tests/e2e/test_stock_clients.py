@@ -5,21 +5,18 @@ What they were told is what was metered, to the token.
 
 import asyncio
 import json
-import subprocess
 from pathlib import Path
 
 import httpx
-import openai
 import pytest
 from langchain_mistralai import ChatMistralAI, MistralAIEmbeddings
 from mistralai.client import Mistral
-from mistralai.client.errors import SDKError
 from pydantic import SecretStr
 
+from tests.conformance.suite import HERE, OLDEST, python_of, run_client
+from tests.conformance.world import metered, open_world
 from tests.e2e.installation import BOUND_S, Installation, until
 
-ROOT = Path(__file__).parents[2]
-LEGACY_PYTHON = ROOT / ".venv-mistralai-0.4.2/bin/python"
 TALK = [{"role": "user", "content": "Tell me about the wind."}]
 
 
@@ -28,9 +25,9 @@ class Teller:
 
     def __init__(self, installation: Installation):
         self._installation = installation
-        made = installation.json("keys", "create", "--workspace", "default", "--name", "client")
+        made = installation.quick("keys", "create", "--workspace", "default", "--org", "default", "--name", "client")
         self.key, self.key_id = made["key"], made["id"]
-        self.base_url = installation.json("status")["base_url"]
+        self.base_url = installation.quick("status")["base_url"]
         self.told = {"prompt_tokens": 0, "completion_tokens": 0}
 
     def add(self, prompt_tokens: int, completion_tokens: int) -> None:
@@ -38,8 +35,7 @@ class Teller:
         self.told["completion_tokens"] += completion_tokens
 
     def metered(self) -> dict[str, int]:
-        rows = [row for row in self._installation.json("usage")["rows"] if row["key_id"] == self.key_id]
-        return {name: sum(row[name] for row in rows) for name in self.told}
+        return metered(self._installation, self.key_id)
 
 
 @pytest.fixture
@@ -47,77 +43,28 @@ def teller(platform):
     return Teller(platform)
 
 
-def test_the_newest_mistral_client(teller):
-    with Mistral(api_key=teller.key, server_url=teller.base_url) as client:
-        answer = client.chat.complete(model="mistral-tiny", messages=TALK, max_tokens=12)
-        assert answer.choices[0].finish_reason == "length"
-        teller.add(answer.usage.prompt_tokens, answer.usage.completion_tokens)
-
-        chunks = [event.data for event in client.chat.stream(model="mistral-medium", messages=TALK, max_tokens=12)]
-        assert chunks[0].choices[0].delta.role == "assistant"
-        assert [chunk for chunk in chunks if chunk.usage] == [chunks[-1]]
-        teller.add(chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens)
-
-        embedded = client.embeddings.create(model="mistral-embed", inputs=["a cat", "an invoice"])
-        assert [len(item.embedding) for item in embedded.data] == [384, 384]
-        teller.add(embedded.usage.prompt_tokens, 0)
-
-        cards = {card.id: card for card in client.models.list().data}
-        assert cards["open-mistral-7b"].name == "mistral-tiny"
-        assert "mistral-large" not in cards
-        assert "stand-in" in client.models.retrieve(model_id="mistral-small").description
-
-        with pytest.raises(SDKError) as caught:
-            client.chat.complete(model="no-such-model", messages=TALK)
-        assert caught.value.status_code == 400
-        assert json.loads(caught.value.body)["code"] == "1500"
-    assert teller.metered() == teller.told
+@pytest.mark.parametrize(
+    ("client", "python"),
+    [(OLDEST, python_of(OLDEST)), ("mistralai-3.7.0", HERE), ("openai-3.54.0", HERE)],
+    ids=["oldest-mistralai", "newest-mistralai", "openai"],
+)
+def test_a_client_can_do_what_it_offers(platform, client, python):
+    """Every feature of tests/conformance/clients; `make conformance` runs all generations."""
+    world, key_id = open_world(platform, client)
+    told = run_client(client, python, world)
+    assert told.failures == {}
+    assert metered(platform, key_id) == told.tokens
 
 
-def test_the_newest_mistral_client_async(teller):
+def test_the_newest_mistral_client_many_at_once(teller):
     async def run():
         client = Mistral(api_key=teller.key, server_url=teller.base_url)
         async with client:
             calls = [client.chat.complete_async(model="mistral-tiny", messages=TALK, max_tokens=8) for _ in range(8)]
             for answer in await asyncio.gather(*calls):
                 teller.add(answer.usage.prompt_tokens, answer.usage.completion_tokens)
-            async for event in await client.chat.stream_async(model="mistral-small", messages=TALK, max_tokens=8):
-                if event.data.usage:
-                    teller.add(event.data.usage.prompt_tokens, event.data.usage.completion_tokens)
 
     asyncio.run(run())
-    assert teller.metered() == teller.told
-
-
-def test_the_oldest_mistral_client(teller):
-    argv = [str(LEGACY_PYTHON), "-m", "tests.e2e.clients.mistralai_0_4_2", teller.base_url, teller.key]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=BOUND_S, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert teller.metered() == json.loads(done.stdout)
-
-
-def test_the_openai_client(teller):
-    with openai.OpenAI(api_key=teller.key, base_url=f"{teller.base_url}/v1", max_retries=0) as client:
-        answer = client.chat.completions.create(model="mistral-tiny", messages=TALK, max_tokens=10, temperature=0)
-        again = client.chat.completions.create(model="mistral-tiny", messages=TALK, max_tokens=10, temperature=0)
-        assert answer.choices[0].message.content == again.choices[0].message.content
-        for usage in (answer.usage, again.usage):
-            teller.add(usage.prompt_tokens, usage.completion_tokens)
-
-        *_, last = client.chat.completions.create(model="mistral-small", messages=TALK, max_tokens=10, stream=True)
-        teller.add(last.usage.prompt_tokens, last.usage.completion_tokens)
-
-        as_base64 = client.embeddings.create(model="mistral-embed", input=["a cat"])  # the client's own default
-        as_floats = client.embeddings.create(model="mistral-embed", input=["a cat"], encoding_format="float")
-        assert as_base64.data[0].embedding == pytest.approx(as_floats.data[0].embedding, abs=1e-6)
-        for embedded in (as_base64, as_floats):
-            teller.add(embedded.usage.prompt_tokens, 0)
-
-        assert "mistral-embed" in {card.id for card in client.models.list()}
-        with pytest.raises(openai.AuthenticationError):
-            client.with_options(api_key="wrong").models.list()
-        with pytest.raises(openai.UnprocessableEntityError):
-            client.chat.completions.create(model="mistral-tiny", messages=TALK, seed=1)
     assert teller.metered() == teller.told
 
 
