@@ -1,4 +1,4 @@
-"""L1: accurate limits, counted once by all gateways together. L2: each refusal and GET /v1/limits say what bounds a key."""
+"""L1: accurate limits, counted once by all gateways. L2: each refusal and GET /v1/limits say what bounds a key."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from collections import Counter
 from core.queue.rules import CALENDAR, RuleKind
 from gateway.accounts.limits import LimitTerms, Subject, SubjectKind, remove_limit, set_limit
 from tests.promises.callers import (
+    CHAT,
     LONG,
     all_begun,
     ask,
@@ -20,7 +21,6 @@ from tests.promises.callers import (
     statuses,
     streams,
 )
-from tests.promises.callers import CHAT as CHAT_PATH
 from tests.promises.platform import CENT_NANO, FAULTY, NARROW, TINY, UNIT_NANO
 
 SUBS = 12
@@ -98,7 +98,7 @@ def test_requests_are_counted_once_by_all_gateways(platform, full, figures):
             began_s, answers = time.monotonic(), []
             async with asyncio.TaskGroup() as group:
                 while (now_s := time.monotonic()) < began_s + offered_s:
-                    answers.append(group.create_task(client.post(CHAT_PATH, json=body())))
+                    answers.append(group.create_task(client.post(CHAT, json=body())))
                     due_s = began_s + len(answers) * spacing_s
                     await asyncio.sleep(max(0.0, due_s - now_s))
             return [task.result() for task in answers]
@@ -177,7 +177,7 @@ def test_caps_of_a_day_and_a_month_are_exact(platform, full, figures):
 
         async def run(tenant=tenant):
             async with platform.client(tenant) as client:
-                return await asyncio.gather(*(client.post(CHAT_PATH, json=body()) for _ in range(parallel)))
+                return await asyncio.gather(*(client.post(CHAT, json=body()) for _ in range(parallel)))
 
         answers = asyncio.run(run())
         assert statuses(answers) == {200: 10, status: parallel - 10}
@@ -224,7 +224,7 @@ SMALL = {
 async def until_refused(client):
     async with asyncio.timeout(60):
         while True:
-            for answer in await asyncio.gather(*(client.post(CHAT_PATH, json=body()) for _ in range(4))):
+            for answer in await asyncio.gather(*(client.post(CHAT, json=body()) for _ in range(4))):
                 if answer.status_code != 200:
                     return answer
 
@@ -277,7 +277,7 @@ def test_it_may_be_tried_again_when_the_refusal_says(platform):
             for _ in range(3):
                 refused = await until_refused(client)
                 await asyncio.sleep(refused_by(refused)["retry_after_ms"] / 1_000)
-                assert (await client.post(CHAT_PATH, json=body())).status_code == 200
+                assert (await client.post(CHAT, json=body())).status_code == 200
 
     asyncio.run(run())
 
@@ -291,7 +291,7 @@ def test_money_and_full_queues_are_explained_too(platform):
             dear = {"model": FAULTY, "content": LONG, "max_tokens": 1_500, "n": 8}
             async with streams(client, 1, **chat(**dear)) as (heard, tasks):
                 await all_begun(heard, tasks)
-                answer = await client.post(CHAT_PATH, json=body())
+                answer = await client.post(CHAT, json=body())
                 said = refused_by(answer)
                 assert (answer.status_code, answer.json()["code"]) == (429, "1311")
                 assert (said["rule"], said["limit"]) == ("credit", CENT_NANO)
@@ -303,7 +303,7 @@ def test_money_and_full_queues_are_explained_too(platform):
                 await all_begun(heard, tasks)  # it has the only slot
                 async with streams(client, 1, **narrow):
                     await heard_until(lambda: platform.open_requests() == 2)
-                    answer = await client.post(CHAT_PATH, json=narrow)
+                    answer = await client.post(CHAT, json=narrow)
                     assert (answer.status_code, answer.json()["code"]) == (429, "3505")
                     said = refused_by(answer)
                     assert (said["rule"], said["scope"], said["limit"]) == ("queue_jobs", "tier", 1)
