@@ -36,7 +36,8 @@ async def authenticate(principals: PrincipalSource, scope: Scope, needs: str | N
     """The caller of a request. Raises PlatformError: 401, or 403 for a key without the scope `needs` or from an address
     that is not on its list.
     """
-    return await _known(principals, scope, _bearer(scope), needs)
+    secret = _bearer(scope)
+    return _allowed(await principals.by_key(secret), scope, secret, needs)
 
 
 async def authenticate_now(principals: PrincipalSource, keeper: QueueKeeper, scope: Scope, needs: str | None) -> Caller:
@@ -64,22 +65,21 @@ def client_address(scope: Scope) -> str:
 async def _known_now(
     principals: PrincipalSource, keeper: QueueKeeper, scope: Scope, secret: str, needs: str | None
 ) -> Caller:
-    caller = await _known(principals, scope, secret, needs)
-    organisation = caller.principal.organisation
+    principal = await principals.by_key(secret)
+    organisation = principal.organisation
     try:
         current = (await keeper.generations([organisation])).get(organisation, 0)
     except QUEUE_AWAY as error:
         raise PlatformError(
             UNAVAILABLE, "The platform cannot check this key at the moment.", retry_after_s=1
         ) from error
-    if current <= caller.principal.generation:
-        return caller
-    principals.forget(secret)
-    return await _known(principals, scope, secret, needs)
+    if current > principal.generation:
+        principals.forget(secret)
+        principal = await principals.by_key(secret)
+    return _allowed(principal, scope, secret, needs)
 
 
-async def _known(principals: PrincipalSource, scope: Scope, secret: str, needs: str | None) -> Caller:
-    principal = await principals.by_key(secret)
+def _allowed(principal: Principal, scope: Scope, secret: str, needs: str | None) -> Caller:
     address = client_address(scope)
     _check_address(principal, address)
     if needs is not None and not SUFFICES[needs] & principal.scopes:

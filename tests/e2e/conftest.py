@@ -12,6 +12,7 @@ from tests.databases import (
     migrated_postgres_url,
     migrated_sqlite_url,
     postgres_server,
+    sqlite_database,
     sqlite_url,
 )
 from tests.e2e.gateway_world import AUTH, WAIT_S, gateway_world
@@ -25,6 +26,7 @@ __all__ = [
     "migrated_postgres_url",
     "migrated_sqlite_url",
     "postgres_server",
+    "sqlite_database",
     "sqlite_url",
 ]
 
