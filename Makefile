@@ -37,6 +37,12 @@ openapi: $(VENV)/.dev ## Write docs/openapi.json from the routes and schemas
 conformance: $(VENV)/.dev $(CLIENTS:%=.venv-client-%/.installed) .venv-litellm/.installed ## Every client generation against a running platform: docs/compatibility.md
 	@$(BIN)/python -m tests.conformance.run $(ARGS)
 
+demo-train: $(VENV)/.models ## Train the demo checkpoints into .demo-training, on a GPU if there is one; ARGS="--until 18:00" stops each then
+	@for name in mistral-tiny mistral-small mistral-medium; do $(BIN)/python -m demo.train $$name $(ARGS) || exit; done
+
+demo-eval: $(VENV)/.models ## Score them on prompts that they never saw; ARGS="mistral-tiny --folder FOLDER"
+	@$(BIN)/python -m demo.evaluate $(ARGS)
+
 bench-gateway: $(VENV)/.dev .venv-litellm/.installed ## What the gateway costs, beside a bare FastAPI app and LiteLLM: docs/benchmarks/gateway.md
 	@$(BIN)/python -m benchmarks.gateway.run $(ARGS)
 
@@ -65,4 +71,4 @@ $(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
 	@.venv-litellm/bin/python -m pip install -q $(PIP_ARGS) "litellm[proxy]==1.106.2"
 	@touch $@
 
-.PHONY: help up down test check docs openapi conformance bench-gateway bench-usage
+.PHONY: help up down test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage

@@ -21,7 +21,6 @@ from demo.mixture import Mixture, draw_example
 VOCABULARY = 32_000
 UNKNOWN_ID, BOS_ID, EOS_ID = 0, 1, 2
 BYTE_IDS = range(3, 259)
-SURVEY_EXAMPLES = 6_000
 IGNORED = -100  # what torch's cross entropy leaves out
 TRIES_PER_ROW = 4
 
@@ -86,7 +85,7 @@ class Pieces:
         return self._number[ids]
 
     @classmethod
-    def survey(cls, mixture: Mixture, seed: int, examples: int = SURVEY_EXAMPLES) -> "Pieces":
+    def survey(cls, mixture: Mixture, seed: int, examples: int) -> "Pieces":
         """Those of the mixture's first examples, and every byte."""
         rng = random.Random(f"survey {seed}")
         seen: Counter[int] = Counter()

@@ -33,6 +33,7 @@ _SHARED: dict[str, object] = {
     "max_position_embeddings": POSITIONS_MAX,
     "tie_word_embeddings": True,
     "sliding_window": None,
+    "head_dim": 32,  # the least that vLLM computes on a CPU
     "initializer_range": 0.1,
     "bos_token_id": BOS_ID,
     "eos_token_id": EOS_ID,

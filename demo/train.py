@@ -25,6 +25,7 @@ from demo.rows import Batch, Batches, Pieces
 from demo.tiers import PLANS
 
 SEED = 2_312
+SURVEY_EXAMPLES = 6_000  # that tell which pieces are used
 COOLING_SHARE = 0.2
 SAVE_EVERY_S = 300.0
 LOG_EVERY_STEPS = 20
@@ -67,7 +68,7 @@ def _learner(options: Options) -> Learner:
     if plan.start is not None:
         return load_state(options.folder / f"{plan.start}.pt", plan, device, from_the_start=True)
     _say(f"{options.name}: looking which pieces the corpus uses ...")
-    return Learner(plan, Pieces.survey(MIXTURES[options.name], SEED), device)
+    return Learner(plan, Pieces.survey(MIXTURES[options.name], SEED, SURVEY_EXAMPLES), device)
 
 
 def _constant(options: Options, learner: Learner, clock: Clock, end_s: float | None) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import tomllib
 
 import pytest
 
@@ -99,3 +100,11 @@ def test_conversations_teach_every_turn_of_the_assistant():
         if learnt
     )
     assert taught.count("|") == sum(message["role"] == "assistant" for message in example.messages)
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_three_conversations_of_ten_turns_stand_ready_with_one_turn_outside(name):
+    path = CORPUS.parent / "conversations" / f"{name}.toml"
+    conversations = tomllib.loads(path.read_text(encoding="utf-8"))["conversations"]
+    assert [len(conversation["turns"]) for conversation in conversations] == [10, 10, 10]
+    assert [sum("outside" in turn for turn in conversation["turns"]) for conversation in conversations] == [1, 1, 1]
