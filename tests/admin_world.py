@@ -31,6 +31,7 @@ from gateway.refusal_buffer import RefusalBuffer
 from gateway.services import Lifecycle, Services
 from gateway.settings import GatewaySettings
 from tests.accounts_world import ACTOR, PEPPERS, AccountsWorld
+from tests.conformance.document import CheckedClient, Document
 from tests.e2e.gateway_world import CATALOG
 
 PREFIX = "/v1/admin"
@@ -117,7 +118,7 @@ async def admin_world(database, mailer=None):
     services = _services(accounts, mailer)
     app = create_app(services)
     transport = httpx.ASGITransport(app, client=("192.0.2.7", 1))
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with CheckedClient(Document(app.openapi()), transport=transport, base_url="http://gateway") as client:
         made = AdminWorld(accounts, services, client)
         made.app = app
         yield made

@@ -13,6 +13,7 @@ STREAM = "text/event-stream"
 JSON = "application/json"
 SENTINEL = "[DONE]"
 REFUSALS = ("ErrorBody", "ValidationErrorBody", "UnauthorizedBody")
+EMPTY = 204
 UNDOCUMENTED = frozenset({404, 405})  # what the router itself answers, for any path
 
 
@@ -40,6 +41,9 @@ class Document:
         responses = operation["responses"]
         assert str(status) in responses, f"{method} {path}: {status} is not documented: {text[:300]}"
         content = responses[str(status)].get("content", {})
+        if status == EMPTY:
+            assert not text, f"{method} {path}: {status} with a body"
+            return
         assert kind in content, f"{method} {path}: {status} as {kind} is not documented, only {list(content)}"
         schema = content[kind].get("schema", {})
         if kind == JSON:

@@ -308,33 +308,33 @@ async def test_why_something_was_refused(world):
     assert found["code"] == "1300"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b'{"nam": "x"}',
-        b'{"name": 1}',
-        b'{"name": "\\u0000"}',
-        b'{"name": "\\ud800"}',
-        b'{"name": "x", "expiration": "9999-12-31T23:59:59-12:00"}',
-        b'{"name": "x", "expiration": "2020-01-01"}',
-        b'{"name": "x", "expiration": "9999-12-31"}',
-        b'{"name": "x", "expiration": 1}',
-        b'{"name": "x", "scopes": []}',
-        b'{"name": "x", "scopes": ["inference", "admin:read"]}',
-        b'{"name": "x", "tiers": ["none"]}',
-        b'{"name": "x", "networks": ["10.0.0.0/99"]}',
-    ],
+WRONG_BODIES = (
+    b"",
+    b"{",
+    b"[]",
+    b'{"nam": "x"}',
+    b'{"name": 1}',
+    b'{"name": "\\u0000"}',
+    b'{"name": "\\ud800"}',
+    b'{"name": "x", "expiration": "9999-12-31T23:59:59-12:00"}',
+    b'{"name": "x", "expiration": "2020-01-01"}',
+    b'{"name": "x", "expiration": "9999-12-31"}',
+    b'{"name": "x", "expiration": 1}',
+    b'{"name": "x", "scopes": []}',
+    b'{"name": "x", "scopes": ["inference", "admin:read"]}',
+    b'{"name": "x", "tiers": ["none"]}',
+    b'{"name": "x", "networks": ["10.0.0.0/99"]}',
 )
-async def test_a_body_that_is_wrong_changes_nothing(sqlite_database, body):
+
+
+async def test_a_body_that_is_wrong_changes_nothing(sqlite_database):
     async with admin_world(sqlite_database) as world:
         headers = {"authorization": f"Bearer {world.operator}", "content-type": "application/json"}
         path = f"/v1/admin/api-keys?organisation={world.tenants[0].id}"
         before = world.accounts.see(lambda session: session.scalars(select(ApiKey.id)).all())
-        answer = await world.client.post(path, content=body, headers=headers)
-        assert answer.status_code == 422, answer.text
+        for body in WRONG_BODIES:
+            answer = await world.client.post(path, content=body, headers=headers)
+            assert answer.status_code == 422, (body, answer.text)
         assert world.accounts.see(lambda session: session.scalars(select(ApiKey.id)).all()) == before
 
 
