@@ -78,22 +78,7 @@ def credit_router(services: Services) -> APIRouter:
     ) -> GrantShown:
         """Credit that is given. The operator's."""
         asked = await desk.body(request, GrantCreation)
-        nano = parse_amount(asked.amount)
-        expires_ms = None if asked.expires_at is None else to_ms(asked.expires_at)
-
-        def give(session: Session, home: str) -> Grant:
-            return grant(
-                session,
-                home,
-                nano,
-                key=idempotency_key,
-                clock=clock,
-                priority=asked.priority,
-                expires_ms=expires_ms,
-                created_by=acting.actor.label,
-                note=asked.note,
-            )
-
+        give = _giving(asked, idempotency_key, acting, clock)
         return await desk.change(lambda session: _given(session, acting, "credit.grant", idempotency_key, give, clock))
 
     @router.patch("/limit", operation_id="admin_set_credit_limit", openapi_extra=body_of(CreditLimitUpdate))
@@ -117,6 +102,26 @@ async def _level(services: Services, organisation: str) -> Level | None:
         return await services.credit.level(organisation)
     except QUEUE_AWAY:
         return None
+
+
+def _giving(asked: GrantCreation, key: str, acting: Acting, clock: Clock) -> Callable[[Session, str], Grant]:
+    nano = parse_amount(asked.amount)
+    expires_ms = None if asked.expires_at is None else to_ms(asked.expires_at)
+
+    def give(session: Session, home: str) -> Grant:
+        return grant(
+            session,
+            home,
+            nano,
+            key=key,
+            clock=clock,
+            priority=asked.priority,
+            expires_ms=expires_ms,
+            created_by=acting.actor.label,
+            note=asked.note,
+        )
+
+    return give
 
 
 def _given(

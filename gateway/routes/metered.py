@@ -124,12 +124,12 @@ class MeteredRoute(APIRoute):
             claim = claim_of(scope, self.path, caller.principal.workspace, body)
             admit = await _admission(ask, caller.principal, claim)
             opened = await services.gate.open(caller, admit)
+            opened_s = services.clock.monotonic_s()
+            connection: Connection = scope[CONNECTION]
+            reply = await self._recall(opened, caller, admit, connection) if isinstance(opened, Repeated) else opened
         except PlatformError as error:
             self._note(call, caller, ask, error)
             raise
-        opened_s = services.clock.monotonic_s()
-        connection: Connection = scope[CONNECTION]
-        reply = await self._recall(opened, caller, admit, connection) if isinstance(opened, Repeated) else opened
         call.request_id = reply.request_id
         try:
             await ask.answer(Exchanged(reply, call, opened_s, connection, send, ask.ignored))

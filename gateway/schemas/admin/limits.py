@@ -1,5 +1,7 @@
 """Limits as /v1/admin shows and takes them; rate-limit and spend-limit in Mistral's shapes."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field, model_validator
 
 from billing.money import parse_amount, show_amount
@@ -99,7 +101,9 @@ class RateLimits(BaseModel):
 class SpendLimitUpdate(Strict):
     """What the organisation allows itself in a calendar month; the operator's own limit counts besides."""
 
-    amount: int | Amount | None = Field(default=None, description='Currency units: 20, or "12.50".')
+    amount: Annotated[int, Field(ge=0, le=4_000_000)] | Amount | None = Field(
+        default=None, description='Currency units: 20, or "12.50".'
+    )
     no_monthly_limit: bool = Field(default=False, description="true, without amount: take the limit away.")
 
     @model_validator(mode="after")
