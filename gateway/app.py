@@ -1,14 +1,15 @@
 """The gateway as one readable list: what answers which path, and what stands around it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,7 +18,7 @@ from core.errors import BAD_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, VALIDATION, 
 from gateway.admin.routers import ADMIN_BODIES, admin_routers
 from gateway.cors import with_cors
 from gateway.errors import Rendered, render, render_method_not_allowed, render_no_route
-from gateway.middleware import Edge, call_of
+from gateway.middleware import Edge, call_of, route_of
 from gateway.routes.chat import chat_route
 from gateway.routes.docs import docs_router
 from gateway.routes.embeddings import embeddings_route
@@ -43,9 +44,12 @@ ROUTERS = (models_router, users_router, limits_router, usage_router, health_rout
 
 
 class GatewayApp(FastAPI):
-    """Metered routes are found by their path before FastAPI's own layers, which they do not need."""
+    """Metered routes are found by their path before FastAPI's own layers, which they do not need. `allowed`: the
+    methods of each path; the router itself names only those of the first route that has it.
+    """
 
     metered: Mapping[str, ASGIApp] = MappingProxyType({})
+    allowed: Mapping[str, str] = MappingProxyType({})
     front: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,13 +100,25 @@ def create_app(services: Services) -> FastAPI:
     app.router.routes.extend(metered)
     app.metered = {route.path: edge(route.serve) for route in metered}
     app.front = with_cors(app.dispatch, settings.cors_origins)
-    for router in ROUTERS:
-        app.include_router(router(services))
+    routers = [build(services) for build in ROUTERS]
+    app.allowed = _methods(routers)
+    for router in routers:
+        app.include_router(router)
     app.include_router(docs_router(TITLE))
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_middleware(edge)
     return app
+
+
+def _methods(routers: Iterable[APIRouter]) -> Mapping[str, str]:
+    """By path, as the header Allow lists them."""
+    found: dict[str, set[str]] = {}
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                found.setdefault(route.path, set()).update(route.methods or ())
+    return {path: ", ".join(sorted(methods)) for path, methods in found.items()}
 
 
 def _note_end(services: Services, running: "asyncio.Task[None]") -> None:
@@ -120,7 +136,9 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == NOT_FOUND.status:
         return _response(render_no_route(request_id))
     if error.status_code == METHOD_NOT_ALLOWED.status:
-        allow = (error.headers or {}).get("Allow", "")
+        assert isinstance(request.app, GatewayApp)
+        path = route_of(request.scope)
+        allow = request.app.allowed.get(path) or (error.headers or {}).get("Allow", "")
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"allow": allow})
         return _response(render_method_not_allowed(allow))

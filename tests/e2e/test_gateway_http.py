@@ -198,6 +198,8 @@ async def test_unknown_paths_and_verbs(client):
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     answer = await client.options(CHAT)
     assert (answer.status_code, answer.headers["allow"], answer.content) == (204, "POST", b"")
+    for answer in (await client.options("/v1/models/auto"), await client.put("/v1/models/auto", json={})):
+        assert answer.headers["allow"] == "DELETE, GET"
     answer = await client.head("/v1/models")
     assert (answer.status_code, answer.content) == (200, b"")
 
