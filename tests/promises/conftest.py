@@ -20,7 +20,7 @@ GATEWAYS, GATEWAYS_FULL = 3, 16
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--full"):
         for item in items:
-            item.add_marker(pytest.mark.timeout(FULL_S_MAX))
+            item.add_marker(pytest.mark.timeout(FULL_S_MAX), append=False)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ the end.
 """
 
 import os
+import re
 import signal
 from collections import Counter
 from contextlib import contextmanager
@@ -84,7 +85,9 @@ class Platform(Installation):
         self.secrets = []
 
     def start(self, *, gateways):
-        self.ok("up", "--detach", "--engine", "echo", "--port", "0", "--gateways", str(gateways))
+        shown = self.ok("up", "--detach", "--engine", "echo", "--port", "0", "--gateways", str(gateways))
+        self.secrets += set(re.findall(r"tmt_\w+", shown))
+        assert len(self.secrets) == 1, "the first key"
         self.base_url = self.json("status")["base_url"]
 
     def do(self, *arguments):

@@ -88,13 +88,11 @@ class Model:
 
 
 class CreditMachine(RuleBasedStateMachine):
-    def __init__(self, template, folder):
+    """`url` is of a migrated database that nothing is in yet."""
+
+    def __init__(self, url):
         super().__init__()
-        file = folder / "history.sqlite3"
-        for old in folder.glob("history.sqlite3*"):
-            old.unlink()
-        shutil.copy(template, file)
-        self.database = connect_database(f"sqlite:///{file}")
+        self.database = connect_database(url)
         self.clock = ManualClock()
         self.model = Model()
         self.numbers = count(1)
@@ -286,16 +284,27 @@ class CreditMachine(RuleBasedStateMachine):
         assert sum(books.values()) == 0
 
 
-def test_any_history_of_credit_keeps_the_books(sqlite_url, tmp_path):
-    migrate(sqlite_url)
-    template = sqlite_url.removeprefix("sqlite:///")
+def play(machine, histories):
     run_state_machine_as_test(
-        lambda: CreditMachine(template, tmp_path),
+        machine,
         settings=settings(
-            max_examples=HISTORIES,
+            max_examples=histories,
             stateful_step_count=STEPS,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def fresh_sqlite(template, folder):
+    """The URL of a copy of that file, in place of the one before."""
+    for old in folder.glob("history.sqlite3*"):
+        old.unlink()
+    return f"sqlite:///{shutil.copy(template, folder / 'history.sqlite3')}"
+
+
+def test_any_history_of_credit_keeps_the_books(sqlite_url, tmp_path):
+    migrate(sqlite_url)
+    template = sqlite_url.removeprefix("sqlite:///")
+    play(lambda: CreditMachine(fresh_sqlite(template, tmp_path)), HISTORIES)

@@ -13,15 +13,18 @@ from tests.contracts.queue.world import SETTINGS, WorldMaker, memory_world
 
 MEMORY_EXAMPLES = 50
 REDIS_EXAMPLES = 15
+FULL = 20  # times as many, with --full
 SHRINKING_S_MAX = 600  # spent only when something is broken: the shortest such life is looked for
 
 
 @pytest.mark.timeout(SHRINKING_S_MAX)
-def test_invariants_hold_after_every_operation(new_world: WorldMaker):
-    in_memory = new_world is memory_world
+def test_invariants_hold_after_every_operation(new_world: WorldMaker, pytestconfig: pytest.Config):
+    examples = MEMORY_EXAMPLES if new_world is memory_world else REDIS_EXAMPLES
+    if pytestconfig.getoption("--full"):
+        examples *= FULL
 
     @settings(
-        max_examples=MEMORY_EXAMPLES if in_memory else REDIS_EXAMPLES,
+        max_examples=examples,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )

@@ -10,12 +10,15 @@ from tests.contracts.queue.operations import Operation, Player, operations
 from tests.contracts.queue.world import memory_world, redis_world
 
 EXAMPLES = 60
+FULL = 20  # times as many, with --full
 SHRINKING_S_MAX = 600  # spent only when they differ: the shortest such life is looked for
 
 
 @pytest.mark.timeout(SHRINKING_S_MAX)
-def test_memory_and_redis_answer_alike(bundled_socket: str):
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_memory_and_redis_answer_alike(bundled_socket: str, pytestconfig: pytest.Config):
+    examples = EXAMPLES * FULL if pytestconfig.getoption("--full") else EXAMPLES
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(operations)
     def alike(drawn: list[Operation]) -> None:
         asyncio.run(compare(bundled_socket, drawn))
