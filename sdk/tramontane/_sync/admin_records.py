@@ -1,0 +1,38 @@
+"""What was used, done and refused."""
+
+from __future__ import annotations
+
+from typing import List, Optional
+
+from tramontane._sync.transport import Transport
+from tramontane.admin_types import AuditPage, MonthlyUsage, RefusedRequest
+from tramontane.wire.admin import Desk
+
+
+class Records:
+    def __init__(self, transport: Transport, desk: Desk) -> None:
+        self._transport = transport
+        self._desk = desk
+
+    def monthly_usage(
+        self, *, year: Optional[int] = None, month: Optional[int] = None, workspace_id: Optional[str] = None
+    ) -> MonthlyUsage:
+        """A calendar month by model and day; the current one if none is given."""
+        call = self._desk.get("/usage", MonthlyUsage, year=year, month=month, workspace_id=workspace_id)
+        return self._transport.run(call)
+
+    def audit_logs(self, *, limit: Optional[int] = None, before_id: Optional[int] = None) -> AuditPage:
+        """Every administrative act, youngest first."""
+        call = self._desk.get("/audit-logs", AuditPage, limit=limit, before_id=before_id)
+        return self._transport.run(call)
+
+    def refusals(
+        self,
+        *,
+        since_s: Optional[int] = None,
+        unattributed: Optional[bool] = None,
+        limit: Optional[int] = None,
+    ) -> List[RefusedRequest]:
+        """Requests for inference that were refused in the last day, youngest first."""
+        call = self._desk.listed("/refusals", RefusedRequest, since_s=since_s, unattributed=unattributed, limit=limit)
+        return self._transport.run(call)
