@@ -4,6 +4,7 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
@@ -32,6 +33,15 @@ def read_secret(path: Path) -> SecretStr:
     if len(lines) != 1:
         raise SetupError(f"The secret file {path} does not hold exactly one word.")
     return SecretStr(lines[0])
+
+
+def with_password(url: SecretStr, password: SecretStr) -> SecretStr:
+    """The URL with this password, in place of one that it may have. The rest stays as it is."""
+    parts = urlsplit(url.get_secret_value())
+    before, _, host = parts.netloc.rpartition("@")
+    user = before.partition(":")[0]
+    netloc = f"{user}:{quote(password.get_secret_value(), safe='')}@{host}"
+    return SecretStr(urlunsplit(parts._replace(netloc=netloc)))
 
 
 def _create(path: Path, text: str) -> None:

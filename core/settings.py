@@ -3,18 +3,22 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import SetupError
+from core.secrets import read_secret, with_password
 
 DEVELOPMENT_CELL = "c0"
+PASSWORD_FILE = "_password_file"  # noqa: S105 - the end of a variable's name
 
 
 class PlatformSettings(BaseSettings):
-    """Fields are environment variables with the prefix TRAMONTANE_."""
+    """Fields are environment variables with the prefix TRAMONTANE_. The password of NAME_url may lie in the file of
+    NAME_password_file: whoever reads NAME_url finds it there.
+    """
 
     model_config = SettingsConfigDict(env_prefix="TRAMONTANE_", frozen=True, extra="ignore")
 
@@ -32,12 +36,33 @@ class PlatformSettings(BaseSettings):
         default=None,
         description="SQLAlchemy URL; default: SQLite in home. Postgres: postgresql+psycopg://...",
     )
+    database_password_file: Path | None = Field(
+        default=None, description="Holds the password of database_url, which then has none."
+    )
     redis_url: SecretStr | None = Field(default=None, description="Redis URL; `up` starts a private one if unset.")
+    redis_password_file: Path | None = Field(
+        default=None, description="Holds the password of redis_url, which then has none."
+    )
     cell: str = Field(default=DEVELOPMENT_CELL, pattern="^[0-9a-f]{2}$", description="The cell served, two hex digits.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     redis_timeout_s: float = Field(default=2.0, gt=0, description="Deadline of one Redis call.")
     heartbeat_file: Path | None = Field(default=None, description="Touched every second while the process can work.")
     lease_ms: int = Field(default=6_000, ge=1_000, description="How long a silent worker keeps what it has taken.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _passwords_from_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Raises SetupError for a file that cannot be read."""
+        out = dict(values)
+        for field in cls.model_fields:
+            if field.endswith(PASSWORD_FILE) and values.get(field):
+                name = f"{field.removesuffix(PASSWORD_FILE)}_url"
+                url = values.get(name)
+                if not url:
+                    raise SetupError(f"TRAMONTANE_{field.upper()} is set, but TRAMONTANE_{name.upper()} is not.")
+                plain = url if isinstance(url, SecretStr) else SecretStr(url)
+                out[name] = with_password(plain, read_secret(Path(values[field])))
+        return out
 
     def database(self) -> str:
         if self.database_url is not None:
@@ -74,3 +99,9 @@ def limit_threads(count: int) -> None:
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(count))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def default_environment(values: Mapping[str, str]) -> None:
+    """For libraries that are told by the environment alone; what it already says stays."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)

@@ -41,6 +41,9 @@ class AccountSettings(PlatformSettings):
         description="smtps://, smtp:// (STARTTLS) or smtp+plain://user:password@host:port. Unset: no mail, links are "
         "shown to who makes them.",
     )
+    smtp_password_file: Path | None = Field(
+        default=None, description="Holds the password of smtp_url, which then has none."
+    )
     mail_from: str = Field(default="", description="Sender of mails; needed with smtp_url.")
 
 
