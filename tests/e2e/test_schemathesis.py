@@ -12,6 +12,7 @@ from tests.conformance.world import open_world
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 EXAMPLES_MAX = 4
+BUDGET_S = 25  # for all phases together; another seed each time, told where it fails
 RUN_S_MAX = 200
 # A body may be refused for reasons that no schema can say (an unknown model, an order of roles), and some say more than
 # the parser asks for (null in lenient mode).
@@ -30,6 +31,7 @@ def test_no_server_error_no_schema_break_no_way_around_the_key(platform, tmp_pat
         "--header": f"Authorization: Bearer {world.key}",
         "--phases": "coverage,fuzzing,stateful",
         "--max-examples": str(EXAMPLES_MAX),
+        "--max-time": str(BUDGET_S),
         "--checks": "all",
         "--exclude-checks": NOT_TOLD_BY_A_SCHEMA,
         "--request-timeout": "60",
