@@ -40,6 +40,20 @@ async def authenticate(principals: PrincipalSource, scope: Scope, needs: str | N
     return _allowed(await principals.by_key(secret), scope, secret, needs)
 
 
+async def authenticate_quickly(
+    principals: PrincipalSource, keeper: QueueKeeper, scope: Scope, needs: str | None
+) -> Caller:
+    """For routes with an admission, which refuses what is stale: only a refusal is looked at twice, for the key may have
+    been loosened a moment ago.
+    """
+    try:
+        return await authenticate(principals, scope, needs)
+    except PlatformError as error:
+        if error.kind is not NOT_ALLOWED:
+            raise
+    return await authenticate_now(principals, keeper, scope, needs)
+
+
 async def authenticate_now(principals: PrincipalSource, keeper: QueueKeeper, scope: Scope, needs: str | None) -> Caller:
     """For routes without an admission, which would refuse a stale principal: ask whether it still is what it was."""
     return await _known_now(principals, keeper, scope, _bearer(scope), needs)

@@ -18,7 +18,7 @@ from gateway.middleware import Call, call_of, header, read_json
 from gateway.principal import Principal
 from gateway.protocol import CONNECTION
 from gateway.replies import Reply
-from gateway.routes.access import Caller, authenticate
+from gateway.routes.access import Caller, authenticate_quickly
 from gateway.schemas.answers import ERROR_RESPONSES, ErrorBody, ValidationErrorBody
 from gateway.schemas.mode import MODE_HEADER, Mode, mode_of
 from gateway.schemas.openapi import body_of
@@ -118,7 +118,7 @@ class MeteredRoute(APIRoute):
         caller: Caller | None = None
         ask: Ask | None = None
         try:
-            caller = await authenticate(services.principals, scope, INFERENCE)
+            caller = await authenticate_quickly(services.principals, services.keeper, scope, INFERENCE)
             body = await read_json(scope, receive)
             ask = self._prepare(body, _mode(scope, caller.principal))
             claim = claim_of(scope, self.path, caller.principal.workspace, body)
