@@ -43,8 +43,8 @@ async def authenticate(principals: PrincipalSource, scope: Scope, needs: str | N
 async def authenticate_quickly(
     principals: PrincipalSource, keeper: QueueKeeper, scope: Scope, needs: str | None
 ) -> Caller:
-    """For routes with an admission, which refuses what is stale: only a refusal is looked at twice, for the key may have
-    been loosened a moment ago.
+    """For routes with an admission, which refuses what is stale: only a refusal is looked at twice, for the key may
+    have been loosened a moment ago.
     """
     try:
         return await authenticate(principals, scope, needs)
