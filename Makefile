@@ -9,6 +9,7 @@ ARGS ?=
 # What tests/conformance/run.py runs, each in .venv-client-NAME-VERSION; and LiteLLM from .venv-litellm.
 CLIENTS := mistralai-0.4.2 mistralai-1.0.0 mistralai-1.12.4 mistralai-2.4.13 mistralai-3.7.0 \
   openai-3.54.0 langchain-mistralai-1.1.6
+PROPERTIES := tests/contracts/queue/test_properties.py tests/contracts/queue/test_same_answers.py
 
 help: ## This list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -49,6 +50,10 @@ bench-gateway: $(VENV)/.dev .venv-litellm/.installed ## What the gateway costs, 
 bench-usage: $(VENV)/.dev ## What a usage page costs over a million records; ARGS="--records 10000000" for the promise's size
 	@$(BIN)/python -m benchmarks.usage.run $(ARGS)
 
+promises-money: $(VENV)/.dev $(VENV)/redis7/.installed ## What is promised about money, limits and keys, at full size: docs/figures/promises-money.json
+	@rm -f docs/figures/promises-money.json
+	@$(BIN)/python -m pytest -v --full $(PROPERTIES) tests/promises $(ARGS)
+
 $(VENV)/.models: pyproject.toml deploy/install
 	@deploy/install models
 
@@ -71,4 +76,4 @@ $(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
 	@.venv-litellm/bin/python -m pip install -q $(PIP_ARGS) "litellm[proxy]==1.106.2"
 	@touch $@
 
-.PHONY: help up down test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage
+.PHONY: help up down test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage promises-money

@@ -60,15 +60,15 @@ class Installation:
             text = text.replace('engine = "sentence-transformers"', 'engine = "hash"')
         self.config.write_text(text)
 
-    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def call(self, *arguments: str, bound_s: float = BOUND_S) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRAMONTANE_")}
         own = {"TRAMONTANE_HOME": str(self.home.root), "TRAMONTANE_CONFIG": str(self.config)}
         env = {**clean, **own, **self.settings}
         argv = [*PROGRAM, *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, env=env, timeout=BOUND_S, check=False)
+        return subprocess.run(argv, capture_output=True, text=True, env=env, timeout=bound_s, check=False)
 
-    def ok(self, *arguments: str) -> str:
-        answer = self.call(*arguments)
+    def ok(self, *arguments: str, bound_s: float = BOUND_S) -> str:
+        answer = self.call(*arguments, bound_s=bound_s)
         assert answer.returncode == 0, answer.stdout + answer.stderr
         return answer.stdout
 

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import platform as platform_of
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,12 +32,24 @@ def full(request):
 
 @pytest.fixture(scope="session")
 def figures(full):
-    """What was counted, by promise; written down when it was counted at full size."""
+    """What was counted, by promise; written down, beside what stands there, when it was counted at full size."""
     counted = {}
     yield counted
     if full:
+        known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
         FIGURES.parent.mkdir(parents=True, exist_ok=True)
-        FIGURES.write_text(json.dumps(counted, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        text = json.dumps({**known, **counted, "measured on": machine()}, indent=2, sort_keys=True)
+        FIGURES.write_text(text + "\n", encoding="utf-8")
+
+
+def machine():
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "commit": commit.stdout.strip(),
+        "python": platform_of.python_version(),
+        "cores": os.cpu_count(),
+        "machine": platform_of.machine(),
+    }
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

@@ -29,6 +29,7 @@ from tests.e2e.installation import BOUND_S, Installation, until
 
 CENT_NANO = 10**7
 UNIT_NANO = 10**9
+START_S_MAX = 600.0  # of 16 gateways on two cores
 TINY, FAULTY, NARROW, CODE, EMBED = "mistral-tiny", "mistral-small", "mistral-medium", "codestral", "mistral-embed"
 CELL = cell_key(DEVELOPMENT_CELL)
 PLAN = """[plans.bare]
@@ -85,7 +86,8 @@ class Platform(Installation):
         self.secrets = []
 
     def start(self, *, gateways):
-        shown = self.ok("up", "--detach", "--engine", "echo", "--port", "0", "--gateways", str(gateways))
+        arguments = ("up", "--detach", "--engine", "echo", "--port", "0", "--gateways", str(gateways))
+        shown = self.ok(*arguments, bound_s=START_S_MAX)
         self.secrets += set(re.findall(r"tmt_\w+", shown))
         assert len(self.secrets) == 1, "the first key"
         self.base_url = self.json("status")["base_url"]
@@ -163,6 +165,11 @@ class Platform(Installation):
     def open_requests(self):
         with self.redis() as client:
             return client.zcard(f"{CELL}:open")
+
+    def running(self, tier):
+        """Requests that a worker has taken."""
+        with self.redis() as client:
+            return int(client.hget(f"{CELL}:t:{tier}", "running") or 0)
 
     def until_idle(self):
         until(lambda: self.open_requests() == 0)

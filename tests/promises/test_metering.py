@@ -50,10 +50,10 @@ class Case:
         self.client = platform.client(self._tenant)
         self.key_id = self._tenant.key_id
 
-    async def leave(self, path, asked):
-        """Ask, and go as soon as the request is admitted; until it is settled."""
+    async def leave(self, path, asked, reached):
+        """Ask, and go as soon as the request is so far; until it is settled."""
         task = asyncio.create_task(self.client.post(path, json=asked))
-        await heard_until(lambda: self._platform.open_requests() > 0)
+        await heard_until(reached)
         task.cancel()
         await asyncio.wait({task})
         await heard_until(lambda: self._platform.open_requests() == 0)
@@ -102,7 +102,7 @@ def test_generated_text_costs_what_its_client_saw(platform, figures, path):
         assert said.text == whole["choices"][0]["message"]["content"]
         left = await listen(case["left stream"].client, Heard(), path, leave_after=LEFT_AFTER, **make(SLOW))
         await heard_until(lambda: platform.open_requests() == 0)
-        await case["left whole"].leave(path, make(SLOW))
+        await case["left whole"].leave(path, make(SLOW), lambda: platform.running(make("")["model"]) > 0)
         broken = await listen(case["failed stream"].client, Heard(), path, **make("[[echo:fail=7]]"))
         assert broken.finish_reason == "error"
         failed = await case["failed whole"].client.post(path, json=make("[[echo:fail=7]]"))
@@ -148,7 +148,7 @@ def test_embeddings_cost_what_their_client_saw(platform, figures):
     async def run():
         answer = (await case["whole"].client.post(EMBEDDINGS, json=asked)).json()
         with platform.stopped("embed"):
-            await case["left"].leave(EMBEDDINGS, asked)
+            await case["left"].leave(EMBEDDINGS, asked, lambda: platform.open_requests() > 0)
         failed = await case["failed"].client.post(EMBEDDINGS, json={**asked, "input": ["[[fail]]"]})
         assert failed.status_code == 500
         for each in case.values():

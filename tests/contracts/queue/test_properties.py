@@ -13,7 +13,7 @@ from tests.contracts.queue.world import SETTINGS, WorldMaker, memory_world
 
 MEMORY_EXAMPLES = 50
 REDIS_EXAMPLES = 15
-FULL = 20  # times as many, with --full
+FULL = 10  # times as many, with --full
 SHRINKING_S_MAX = 600  # spent only when something is broken: the shortest such life is looked for
 
 

@@ -10,7 +10,7 @@ from tests.contracts.queue.operations import Operation, Player, operations
 from tests.contracts.queue.world import memory_world, redis_world
 
 EXAMPLES = 60
-FULL = 20  # times as many, with --full
+FULL = 10  # times as many, with --full
 SHRINKING_S_MAX = 600  # spent only when they differ: the shortest such life is looked for
 
 
