@@ -40,6 +40,36 @@ class EchoOptions(_Strict):
     faults: bool = Field(default=False, description="Obey [[echo:...]] in prompts: for drills, never in production.")
 
 
+def _pairs(value: object) -> object:
+    return tuple(value.items()) if isinstance(value, dict) else value
+
+
+VllmArgument = tuple[Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")], bool | int | float | str]
+
+
+class VllmOptions(_Strict):
+    """How the vLLM engine lays out a model. `args` are pairs here, a table in the file."""
+
+    tensor_parallel: int = Field(default=1, ge=1, le=64, description="Cards that share each layer.")
+    pipeline_parallel: int = Field(default=1, ge=1, le=64, description="Groups of cards that share the layers out.")
+    executor: Literal["mp", "ray"] | None = Field(
+        default=None, description="mp: the cards of this machine; ray: those of a Ray cluster; absent: vLLM chooses."
+    )
+    quantisation: str | None = Field(
+        default=None, pattern="^[a-z0-9_-]{1,40}$", description="As vLLM names it: fp8, awq, gptq; absent: as stored."
+    )
+    gpu_memory_utilisation: float = Field(default=0.9, gt=0, le=1, description="Part of a card's memory it may use.")
+    kv_cache_mb: int | None = Field(
+        default=None,
+        ge=16,
+        le=4_194_304,
+        description="Of each card or process; absent: 256 on a CPU, else what is left.",
+    )
+    args: Annotated[tuple[VllmArgument, ...], BeforeValidator(_pairs), Field(max_length=32)] = Field(
+        default=(), description="Further engine arguments, as vLLM's EngineArgs names them."
+    )
+
+
 class LaunchPrice(_Strict):
     """Currency units per million tokens, as decimal strings."""
 
@@ -90,7 +120,11 @@ class Tier(_Strict):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="Of weights and activations: float32, bfloat16 or float16."
     )
+    interpreter: Path | None = Field(
+        default=None, description="The python of this pool's worker; absent: of vllm .venv-vllm, else the platform's."
+    )
     echo: EchoOptions = Field(default=EchoOptions(), description="Only for the echo engine.")
+    vllm: VllmOptions = Field(default=VllmOptions(), description="Only for the vllm engine.")
     price: LaunchPrice = Field(description="At the launch; seeds the database.")
 
     @model_validator(mode="after")

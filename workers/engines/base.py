@@ -4,6 +4,7 @@ Counting: an engine hands out every token it generated for the reader, and only 
 neither handed out nor counted, so `completion_tokens` of a request is the number of ids handed out for all its choices.
 """
 
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -11,6 +12,16 @@ from typing import Literal, Protocol
 from core.wire import Job, TokenLogprob
 
 Reason = Literal["stop", "length", "error", "aborted"]
+
+FAILED = "The engine failed."
+NOT_RUNNING = "The engine is not running."
+RUNS_ALREADY = "The job is already running."
+BAD_GRAMMAR = "The grammar of the answer cannot be used."
+LOST_GRAMMAR = "The answer could not be held to its grammar."
+
+
+class EngineFailedError(RuntimeError):
+    """What computes is gone; only a new process helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +103,22 @@ def choice_count(job: Job) -> int:
 def emitted(job: Job, choice: int) -> tuple[int, ...]:
     """Tokens of this choice that an earlier attempt delivered."""
     return job.emitted_ids[choice] if choice < len(job.emitted_ids) else ()
+
+
+def room_tokens(job: Job, choice: int, context_tokens: int) -> int:
+    """How many tokens the choice may still put out; 0 or less: none."""
+    assert job.sampling is not None
+    room = min(job.sampling.max_tokens, context_tokens - len(job.prompt_ids))
+    return room - len(emitted(job, choice))
+
+
+def unservable(job: Job, context_tokens: int, vocabulary: int) -> str | None:
+    """Why an engine that continues token ids cannot serve the job, or None. Ids are below `vocabulary`."""
+    if job.sampling is None or not job.prompt_ids:
+        return "This engine continues token ids; the job has none."
+    if len(job.prompt_ids) > context_tokens:
+        return "The prompt is longer than the model's context."
+    # One id outside the vocabulary would fail the step, and with it everybody.
+    if not all(0 <= token_id < vocabulary for token_id in itertools.chain(job.prompt_ids, *job.emitted_ids)):
+        return "The prompt has a token id outside the model's vocabulary."
+    return None

@@ -11,22 +11,31 @@ from structlog.stdlib import BoundLogger
 from core.catalog import Tier
 from core.clock import Clock
 from core.wire import Job
-from workers.engines.base import ChoiceEnd, EngineStats, Output, Reason, Tokens, choice_count, emitted
+from workers.engines.base import (
+    BAD_GRAMMAR,
+    FAILED,
+    LOST_GRAMMAR,
+    NOT_RUNNING,
+    RUNS_ALREADY,
+    ChoiceEnd,
+    EngineFailedError,
+    EngineStats,
+    Output,
+    Reason,
+    Tokens,
+    choice_count,
+    emitted,
+    room_tokens,
+    unservable,
+)
 from workers.engines.cb_manager import Batcher, Progress, Sizes
 from workers.engines.grammar import Constraint, Grammars
 from workers.engines.sampling import Draw
 from workers.text import Vocabulary
 
 CLOSE_S = 5.0
-FAILED = "The engine failed."
-BAD_GRAMMAR = "The grammar of the answer cannot be used."
-LOST_GRAMMAR = "The answer could not be held to its grammar."
 # Few requests fill their whole context. If many do, the youngest give up their cache and compute it again later.
 KV_SHARE = 4
-
-
-class EngineFailedError(RuntimeError):
-    """The model's thread is gone; only a new process helps."""
 
 
 @dataclass(slots=True)
@@ -77,7 +86,7 @@ class TransformersEngine:
     def submit(self, job: Job) -> None:
         if not self._keys:
             self._last_step_s = self._clock.monotonic_s()
-        problem = "The job is already running." if job.request_id in self._keys else self._problem(job)
+        problem = RUNS_ALREADY if job.request_id in self._keys else self._problem(job)
         if problem is not None:
             for choice in range(choice_count(job)):
                 self._put(ChoiceEnd(job.request_id, choice, "error", problem))
@@ -124,17 +133,15 @@ class TransformersEngine:
     def _problem(self, job: Job) -> str | None:
         """Why the job cannot be served, or None."""
         if self._batcher is None:
-            return "The engine is not running."
+            return NOT_RUNNING
         if self._batcher.failure is not None:
             self._die(self._batcher.failure)
             return FAILED
-        return _unservable(job, self._tier.context_tokens, self._batcher.vocabulary)
+        return unservable(job, self._tier.context_tokens, self._batcher.vocabulary)
 
     def _begin(self, job: Job, choice: int) -> str | None:
         """The key of a choice that counts as open from now on; None if there is nothing to generate."""
-        assert job.sampling is not None
-        room = min(job.sampling.max_tokens, self._tier.context_tokens - len(job.prompt_ids))
-        room -= len(emitted(job, choice))
+        room = room_tokens(job, choice, self._tier.context_tokens)
         if room <= 0:
             self._put(ChoiceEnd(job.request_id, choice, "length"))
             return None
@@ -232,14 +239,3 @@ class TransformersEngine:
     def _put(self, output: Output) -> None:
         self._outbox.append(output)
         self._wake.set()
-
-
-def _unservable(job: Job, context_tokens: int, vocabulary: int) -> str | None:
-    if job.sampling is None or not job.prompt_ids:
-        return "This engine continues token ids; the job has none."
-    if len(job.prompt_ids) > context_tokens:
-        return "The prompt is longer than the model's context."
-    # One id outside the vocabulary would fail the step, and with it everybody.
-    if not all(0 <= token_id < vocabulary for token_id in itertools.chain(job.prompt_ids, *job.emitted_ids)):
-        return "The prompt has a token id outside the model's vocabulary."
-    return None

@@ -1,40 +1,20 @@
-"""Which engines the suite runs over: one line each."""
+"""Which engines the suite runs over: echo and transformers, or those that TRAMONTANE_TEST_ENGINES names.
 
-from collections.abc import AsyncIterator, Callable
+vllm lives in an environment of its own, where `make vllm-test` runs the suite. It takes long to start, so each test
+hands its engine on to the next, unless it has closed it.
+"""
+
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import structlog
+import pytest_asyncio
 
-from core.catalog import Tier
-from core.clock import SystemClock
 from demo.standin import make_standins
-from tests.contracts.engines.run import CONTEXT_TOKENS, Run
-from workers.engines.base import Engine
-from workers.engines.echo import EchoEngine
-from workers.engines.transformers_engine import TransformersEngine
+from tests.contracts.engines.models import ENGINES, new_engine
+from tests.contracts.engines.run import Run
 
-
-def tier(engine: str, **more) -> Tier:
-    fields = {"name": "pool", "engine": engine, "weights": "none", "context_tokens": CONTEXT_TOKENS}
-    return Tier.model_validate(fields | {"price": {"input": "0"}} | more)
-
-
-def echo(request: pytest.FixtureRequest) -> Engine:
-    options = {"tokens_per_s": 400.0, "answer_tokens": 20}
-    return EchoEngine(tier("echo", echo=options), "none", SystemClock(), structlog.get_logger())
-
-
-def transformers(request: pytest.FixtureRequest) -> Engine:
-    folder = request.getfixturevalue("models") / "mistral-tiny"
-    small = {"slots": 16, "batch_tokens_max": 128}
-    return TransformersEngine(tier("transformers", **small), folder, SystemClock(), structlog.get_logger())
-
-
-ENGINES: dict[str, Callable[[pytest.FixtureRequest], Engine]] = {
-    "echo": echo,
-    "transformers": transformers,
-}
+LOADS_LONG = "vllm"
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +25,46 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "models"
 
 
+class Keeper:
+    """One engine from test to test, until a test closes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._run: Run | None = None
+
+    async def run(self) -> Run:
+        if self._run is None or self._run.closed:
+            engine = new_engine(LOADS_LONG, self._folder)
+            await engine.start()
+            self._run = Run(engine)
+        self._run.forget()
+        return self._run
+
+    async def tidy(self) -> None:
+        """End what a test left open."""
+        if self._run is not None and not self._run.closed:
+            await self._run.abort_all()
+
+    async def close(self) -> None:
+        if self._run is not None and not self._run.closed:
+            await self._run.engine.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def keeper(models: Path) -> AsyncIterator[Keeper]:
+    keeper = Keeper(models / "mistral-tiny")
+    yield keeper
+    await keeper.close()
+
+
 @pytest.fixture(params=sorted(ENGINES))
-async def run(request: pytest.FixtureRequest) -> AsyncIterator[Run]:
+async def run(request: pytest.FixtureRequest, models: Path, keeper: Keeper) -> AsyncIterator[Run]:
     """A started engine of each kind, and what it has said so far."""
-    engine = ENGINES[request.param](request)
+    if request.param == LOADS_LONG:
+        yield await keeper.run()
+        await keeper.tidy()
+        return
+    engine = new_engine(request.param, models / "mistral-tiny")
     await engine.start()
     try:
         yield Run(engine)

@@ -36,6 +36,7 @@ class Run:
         self.ids: dict[tuple[str, int], list[int]] = defaultdict(list)
         self.logprobs: dict[tuple[str, int], list[TokenLogprob]] = defaultdict(list)
         self.ends: dict[tuple[str, int], list[ChoiceEnd]] = defaultdict(list)
+        self.closed = False
         self._steps = engine.steps()
 
     async def until(self, done: Callable[[], bool]) -> None:
@@ -63,8 +64,21 @@ class Run:
         await self.until(lambda: all(self.ends[key] for key in keys))
         return {key: (tuple(self.ids[key]), self.ends[key][0].reason) for key in keys}
 
+    def forget(self) -> None:
+        """What it has said so far."""
+        for kept in (self.ids, self.logprobs, self.ends):
+            kept.clear()
+
+    async def abort_all(self) -> None:
+        """What has begun to answer and has not ended."""
+        open_keys = [key for key in tuple(self.ids) if not self.ends[key]]
+        for request_id, choice in open_keys:
+            self.engine.abort(request_id, choice)
+        await self.until(lambda: all(self.ends[key] for key in open_keys))
+
     async def silence(self) -> None:
         """Close; whatever still comes is kept, and may contradict an end."""
+        self.closed = True
         await self.engine.close()
         async with asyncio.timeout(WAIT_S):
             async for outputs in self._steps:

@@ -6,8 +6,8 @@ import random
 from jsonschema import Draft202012Validator
 
 from core.grammars import json_object_grammar, json_schema_grammar
+from tests.contracts.engines.models import prompt, running
 from tests.contracts.engines.run import job
-from tests.contracts.engines.test_transformers_engine import prompt, running
 from tests.unit.loop_bench import MODEL
 
 SCHEMAS = 200

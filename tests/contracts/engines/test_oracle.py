@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from core.queue.executor import Ended
 from core.wire import Piece
+from tests.contracts.engines.models import EOS, GREEDY, MODEL_ENGINE, new_engine, oracle, prompt, running
 from tests.contracts.engines.run import job
-from tests.contracts.engines.test_transformers_engine import EOS, GREEDY, new_engine, oracle, prompt, running
 from tests.unit.loop_bench import MODEL, VOCABULARY
 from workers.generator import Generator
 
@@ -126,7 +126,7 @@ async def test_choices_differ_and_come_again_with_their_seed(models):
 
 
 async def text_of(models, one) -> tuple[str, Ended]:
-    generator = Generator(new_engine(models / NAME), VOCABULARY, structlog.get_logger())
+    generator = Generator(new_engine(MODEL_ENGINE, models / NAME), VOCABULARY, structlog.get_logger())
     await generator.start()
     shown = []
     try:

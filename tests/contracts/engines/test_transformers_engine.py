@@ -1,63 +1,22 @@
 """What only a real model can show: its tokens against a plain `generate`, seeds in any batch, and a dying thread."""
 
 import asyncio
-import random
 import threading
 import time
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import structlog
-import torch
-from transformers import AutoModelForCausalLM
 
-from core.clock import SystemClock
-from tests.contracts.engines.conftest import tier
-from tests.contracts.engines.run import WAIT_S, Run, job
+from tests.contracts.engines.models import EOS, GREEDY, oracle, prompt, running
+from tests.contracts.engines.run import WAIT_S, job
 from workers.engines import cb_manager
-from workers.engines.base import ChoiceEnd
-from workers.engines.transformers_engine import FAILED, EngineFailedError, TransformersEngine
+from workers.engines.base import FAILED, ChoiceEnd, EngineFailedError
 
-EOS = 2
 NAMES = ("mistral-tiny", "mistral-small")
-GREEDY = {"temperature": 0.0, "seed": None}
-
-
-def new_engine(folder: Path, **changes) -> TransformersEngine:
-    small = {"slots": 8, "batch_tokens_max": 128, **changes}
-    return TransformersEngine(tier("transformers", **small), folder, SystemClock(), structlog.get_logger())
-
-
-@asynccontextmanager
-async def running(folder: Path, **changes):
-    engine = new_engine(folder, **changes)
-    await engine.start()
-    try:
-        yield Run(engine)
-    finally:
-        await engine.close()
-
-
-def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
-    rnd = random.Random(seed)
-    return (1, *(rnd.randrange(3, 32_000) for _ in range(length - 1)))
 
 
 def engine_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "engine"]
-
-
-def oracle(folder: Path, prompt_ids: tuple[int, ...], count: int) -> list[int]:
-    """Plain greedy decoding, without the end."""
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    inputs = torch.tensor([prompt_ids])
-    out = model.generate(
-        inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=count, do_sample=False, pad_token_id=0
-    )
-    ids = out[0, len(prompt_ids) :].tolist()
-    return ids[: ids.index(EOS)] if EOS in ids else ids
 
 
 @pytest.mark.parametrize("name", NAMES)
