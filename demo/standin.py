@@ -2,7 +2,8 @@
 
     python -m demo.standin [--copy] HOME [NAME ...]
 
-With --copy the embedding model is copied, for homes that are read where its package is not installed. Everything but the weights is real: the file format, the architecture, the tokenizer, the special tokens.
+Everything but the weights is real: the file format, the architecture, the tokenizer, the special tokens. With --copy
+the embedding model is copied, not linked, for a home that is also read where its package is not installed.
 """
 
 import os
