@@ -83,7 +83,7 @@ def test_an_answer_of_another_kind():
         decode(Model, {})
     with pytest.raises(UnexpectedAnswer, match="dict at capabilities"):
         decode(Model, {"id": "m", "capabilities": []})
-    with pytest.raises(UnexpectedAnswer, match="bool at capabilities.vision"):
+    with pytest.raises(UnexpectedAnswer, match=r"bool at capabilities\.vision"):
         decode(Model, {"id": "m", "capabilities": {"vision": 1}})
 
 

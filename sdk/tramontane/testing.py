@@ -69,7 +69,7 @@ class MockTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         *texts: str,
         tool_calls: Sequence[Tuple[str, Mapping[str, Any]]] = (),
         error: Optional[str] = None,
-        failure: Optional[Exception] = None,
+        failure: Optional[BaseException] = None,
         complete: bool = True,
     ) -> MockTransport:
         """A streamed answer, each text in a chunk of its own. `error`: the platform fails in its middle; `failure`: the
@@ -180,7 +180,7 @@ class MockBody(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._pieces:
-            if isinstance(piece, Exception):
+            if isinstance(piece, BaseException):
                 raise piece
             self.sent += 1
             yield piece

@@ -167,6 +167,8 @@ class Model(Answer):
     description: Optional[str] = None
     max_context_length: int = 0
     aliases: Optional[List[str]] = None
+    deprecation: Optional[str] = None
+    deprecation_replacement_model: Optional[str] = None
     default_model_temperature: Optional[float] = None
     type: str = "base"
 
@@ -219,6 +221,7 @@ class UsageReport(Answer):
     data: List[UsageGroup]
     next: Optional[str] = None
     latency: Optional[LatencyReport] = None
+    object: str = "list"
 
 
 @dataclass(frozen=True)
@@ -261,6 +264,7 @@ class LimitState(Answer):
 @dataclass(frozen=True)
 class LimitList(Answer):
     data: List[LimitState]
+    object: str = "list"
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, AsyncIterator, List, Optional, Type
+from typing import TYPE_CHECKING, AsyncIterator, Callable, Deque, List, Optional, Type, TypeVar
 
 from tramontane._async.transport import AsyncBody, AsyncTransport
 from tramontane.errors import TramontaneError
@@ -11,10 +12,30 @@ from tramontane.types import ChatChunk, ChatCompletion
 from tramontane.wire.calls import Call
 from tramontane.wire.decode import Meta
 from tramontane.wire.failures import request_id_of
-from tramontane.wire.streaming import ChunkReader
+from tramontane.wire.streaming import AsyncMore, ChunkReader, as_they_are, texts_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+Item = TypeVar("Item")
+
+
+class AsyncFlat(AsyncIterator[Item]):
+    """The items of each batch of chunks, one by one."""
+
+    def __init__(self, more: AsyncMore, items: Callable[[List[ChatChunk]], List[Item]]) -> None:
+        self._more = more
+        self._items = items
+        self._ready: Deque[Item] = deque()
+
+    async def __anext__(self) -> Item:
+        while not self._ready:
+            chunks = await self._more()
+            if chunks is None:
+                raise StopAsyncIteration
+            self._ready.extend(self._items(chunks))
+        return self._ready.popleft()
 
 
 class AsyncChatStream:
@@ -29,8 +50,10 @@ class AsyncChatStream:
         self._body: Optional[AsyncBody] = None
         self._reader: Optional[ChunkReader] = None
         self._closed = False
+        self._entered = False
 
     async def __aenter__(self) -> Self:
+        self._entered = True
         await self._begin()
         return self
 
@@ -39,24 +62,14 @@ class AsyncChatStream:
     ) -> None:
         await self.aclose()
 
-    async def __aiter__(self) -> AsyncIterator[ChatChunk]:
-        try:
-            while (chunks := await self._more()) is not None:
-                for chunk in chunks:
-                    yield chunk
-        finally:
-            await self.aclose()
+    def __aiter__(self) -> AsyncIterator[ChatChunk]:
+        chunks = AsyncFlat(self._more, as_they_are)
+        return chunks if self._entered else self._closing(chunks)
 
-    async def texts(self) -> AsyncIterator[str]:
+    def texts(self) -> AsyncIterator[str]:
         """The text of the first choice, piece by piece."""
-        try:
-            while (chunks := await self._more()) is not None:
-                for chunk in chunks:
-                    for choice in chunk.choices:
-                        if choice.index == 0 and choice.delta.content:
-                            yield choice.delta.content
-        finally:
-            await self.aclose()
+        texts = AsyncFlat(self._more, texts_of)
+        return texts if self._entered else self._closing(texts)
 
     async def until_done(self) -> ChatCompletion:
         """Reads the rest and returns the whole answer. Raises TramontaneError."""
@@ -95,6 +108,14 @@ class AsyncChatStream:
             meta = Meta(self._body.status, self._body.headers, request_id_of(self._body.headers))
             self._reader = ChunkReader(meta, transport.config.timeouts, began_s, self._body.ends_s)
         return self._reader
+
+    async def _closing(self, items: AsyncIterator[Item]) -> AsyncIterator[Item]:
+        """Outside of `with` it is the loop's end that closes."""
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await self.aclose()
 
     async def _more(self) -> Optional[List[ChatChunk]]:
         """None after the end. Raises TramontaneError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, List, Mapping, Optional, Sequence, Union
 
 from tramontane._sync.transport import Transport
-from tramontane.admin_types import (
+from tramontane.money_types import (
     Credit,
     Customer,
     Grant,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import List, Optional
 
 from tramontane._sync.transport import Transport
-from tramontane.admin_types import AuditPage, MonthlyUsage, RefusedRequest
+from tramontane.admin_types import AuditPage, RefusedRequest
+from tramontane.money_types import MonthlyUsage
 from tramontane.wire.admin import Desk
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, Iterator, List, Optional, Type
+from typing import TYPE_CHECKING, Iterator, Callable, Deque, List, Optional, Type, TypeVar
 
 from tramontane._sync.transport import Body, Transport
 from tramontane.errors import TramontaneError
@@ -11,10 +12,30 @@ from tramontane.types import ChatChunk, ChatCompletion
 from tramontane.wire.calls import Call
 from tramontane.wire.decode import Meta
 from tramontane.wire.failures import request_id_of
-from tramontane.wire.streaming import ChunkReader
+from tramontane.wire.streaming import More, ChunkReader, as_they_are, texts_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+Item = TypeVar("Item")
+
+
+class Flat(Iterator[Item]):
+    """The items of each batch of chunks, one by one."""
+
+    def __init__(self, more: More, items: Callable[[List[ChatChunk]], List[Item]]) -> None:
+        self._more = more
+        self._items = items
+        self._ready: Deque[Item] = deque()
+
+    def __next__(self) -> Item:
+        while not self._ready:
+            chunks = self._more()
+            if chunks is None:
+                raise StopIteration
+            self._ready.extend(self._items(chunks))
+        return self._ready.popleft()
 
 
 class ChatStream:
@@ -29,8 +50,10 @@ class ChatStream:
         self._body: Optional[Body] = None
         self._reader: Optional[ChunkReader] = None
         self._closed = False
+        self._entered = False
 
     def __enter__(self) -> Self:
+        self._entered = True
         self._begin()
         return self
 
@@ -40,23 +63,13 @@ class ChatStream:
         self.close()
 
     def __iter__(self) -> Iterator[ChatChunk]:
-        try:
-            while (chunks := self._more()) is not None:
-                for chunk in chunks:
-                    yield chunk
-        finally:
-            self.close()
+        chunks = Flat(self._more, as_they_are)
+        return chunks if self._entered else self._closing(chunks)
 
     def texts(self) -> Iterator[str]:
         """The text of the first choice, piece by piece."""
-        try:
-            while (chunks := self._more()) is not None:
-                for chunk in chunks:
-                    for choice in chunk.choices:
-                        if choice.index == 0 and choice.delta.content:
-                            yield choice.delta.content
-        finally:
-            self.close()
+        texts = Flat(self._more, texts_of)
+        return texts if self._entered else self._closing(texts)
 
     def until_done(self) -> ChatCompletion:
         """Reads the rest and returns the whole answer. Raises TramontaneError."""
@@ -95,6 +108,14 @@ class ChatStream:
             meta = Meta(self._body.status, self._body.headers, request_id_of(self._body.headers))
             self._reader = ChunkReader(meta, transport.config.timeouts, began_s, self._body.ends_s)
         return self._reader
+
+    def _closing(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Outside of `with` it is the loop's end that closes."""
+        try:
+            for item in items:
+                yield item
+        finally:
+            self.close()
 
     def _more(self) -> Optional[List[ChatChunk]]:
         """None after the end. Raises TramontaneError."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Optional, Sequence, Union
-from urllib.parse import quote
 
 from tramontane.types import Identity, LimitList, Model, ModelList, UsageRecord, UsageReport
-from tramontane.wire.calls import JSON_LINES, Call, query, reader
+from tramontane.wire.calls import JSON_LINES, Call, query, reader, segment
 
 Moment = Union[None, str, int, datetime]
 
@@ -17,7 +16,7 @@ def models_call() -> Call[ModelList]:
 
 
 def model_call(model: str) -> Call[Model]:
-    return Call("GET", f"/v1/models/{quote(model, safe='')}", reader(Model))
+    return Call("GET", f"/v1/models/{segment(model)}", reader(Model))
 
 
 def identity_call() -> Call[Identity]:

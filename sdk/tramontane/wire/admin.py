@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar
-from urllib.parse import quote
 
-from tramontane.wire.calls import Call, nothing, query, reader
+from tramontane.wire.calls import Call, nothing, query, reader, segment
 from tramontane.wire.decode import Answer, decode
 
 Made = TypeVar("Made", bound=Answer)
@@ -78,7 +77,7 @@ class Desk:
 def place(path: str, *ids: str) -> str:
     """The path with each id in the place of a `*`."""
     for each in ids:
-        path = path.replace("*", quote(each, safe=""), 1)
+        path = path.replace("*", segment(each), 1)
     return path
 
 

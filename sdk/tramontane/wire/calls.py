@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, Generic, Mapping, Optional, Tuple, Type, TypeVar
+from urllib.parse import quote
 
 from tramontane.errors import UnexpectedAnswer
 from tramontane.wire.config import Config
@@ -92,6 +93,13 @@ def reader(wanted: Type[Made]) -> Callable[[Any], Made]:
 
 def nothing(_body: Any) -> None:
     """Of answers without a body."""
+
+
+def segment(name: str) -> str:
+    """An id or name as a part of a path. Raises ValueError for one that would be another path."""
+    if not name.strip("."):
+        raise ValueError(f"{name!r} is no id")
+    return quote(name, safe="")
 
 
 def query(**values: Any) -> Query:

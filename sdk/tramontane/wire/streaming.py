@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Optional
+from typing import Any, Awaitable, Callable, Dict, List, Optional
 
 from tramontane.errors import ConnectionLost, StreamInterrupted, TimedOut, TramontaneError, UnexpectedAnswer
 from tramontane.types import (
@@ -23,6 +23,8 @@ from tramontane.wire.decode import Meta, decode, with_meta
 from tramontane.wire.sse import EventDecoder
 
 DONE = "[DONE]"
+More = Callable[[], Optional[List[ChatChunk]]]
+AsyncMore = Callable[[], Awaitable[Optional[List[ChatChunk]]]]
 
 
 class ChunkReader:
@@ -161,6 +163,16 @@ class _Choice:
     def whole(self, index: int) -> Choice:
         message = AssistantMessage(content="".join(self.texts), tool_calls=self.calls or None)
         return Choice(index, message, self.finish_reason, Logprobs(self._logprobs) if self._has_logprobs else None)
+
+
+def as_they_are(chunks: List[ChatChunk]) -> List[ChatChunk]:
+    return chunks
+
+
+def texts_of(chunks: List[ChatChunk]) -> List[str]:
+    """Of the first choice."""
+    choices = [choice for chunk in chunks for choice in chunk.choices if choice.index == 0]
+    return [choice.delta.content for choice in choices if choice.delta.content]
 
 
 def _sentence(body: Dict[str, Any]) -> str:
