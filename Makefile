@@ -11,6 +11,10 @@ CLIENTS := mistralai-0.4.2 mistralai-1.0.0 mistralai-1.12.4 mistralai-2.4.13 mis
   openai-3.54.0 langchain-mistralai-1.1.6
 PROPERTIES := tests/contracts/queue/test_properties.py tests/contracts/queue/test_same_answers.py
 
+# An engine that takes long to start is handed from test to test. Warnings there are vLLM's own.
+IN_ONE_LOOP := -p no:cacheprovider -W default --timeout 600 \
+  -o asyncio_default_test_loop_scope=session -o asyncio_default_fixture_loop_scope=session
+
 help: ## This list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
@@ -54,6 +58,13 @@ promises-money: $(VENV)/.dev $(VENV)/redis7/.installed ## What is promised about
 	@rm -f docs/figures/promises-money.json
 	@$(BIN)/python -m pytest -v --full $(PROPERTIES) tests/promises $(ARGS)
 
+vllm: .venv-vllm/.installed ## vLLM for CPUs in an environment of its own, for tiers of the vllm engine: docs/engines.md
+
+vllm-test: .venv-vllm/.installed-dev ## The engine contract suite over vLLM: about ten minutes on two cores
+	@TRAMONTANE_TEST_ENGINES=vllm OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest -v $(IN_ONE_LOOP) \
+	  tests/contracts/engines/test_engines.py tests/contracts/engines/test_oracle.py \
+	  tests/contracts/engines/test_json_schemas.py tests/contracts/engines/test_vllm_engine.py $(ARGS)
+
 $(VENV)/.models: pyproject.toml deploy/install
 	@deploy/install models
 
@@ -70,10 +81,16 @@ $(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
 	@$(@D)/bin/python -m pip install -q $(PIP_ARGS) "$(shell echo $* | sed 's/-\([0-9.]*\)$$/==\1/')"
 	@touch $@
 
+.venv-vllm/.installed: deploy/install-vllm pyproject.toml | $(VENV)/.models
+	@deploy/install-vllm
+
+.venv-vllm/.installed-dev: deploy/install-vllm pyproject.toml | $(VENV)/.models
+	@deploy/install-vllm dev
+
 .venv-litellm/.installed: Makefile
 	@echo "Installing LiteLLM proxy 1.106.2 into .venv-litellm, to measure against ..."
 	@$(BIN)/python -m venv .venv-litellm
 	@.venv-litellm/bin/python -m pip install -q $(PIP_ARGS) "litellm[proxy]==1.106.2"
 	@touch $@
 
-.PHONY: help up down test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage promises-money
+.PHONY: help up down test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage promises-money vllm vllm-test

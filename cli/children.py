@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cli.home import Home
+from cli.pools import worker_pools
 from cli.process import ProcessSpec
 from cli.run import ProcessName
 from core.catalog import Catalog
@@ -75,7 +76,6 @@ def demo_names_missing(catalog: Catalog, home: Home) -> list[str]:
 
 def process_table(home: Home, catalog: Catalog, env: Mapping[str, str], gateways: Gateways) -> list[ProcessSpec]:
     """In the order of their start. A pool without tiers has no process."""
-    chat = [tier for tier in catalog.tiers if tier.kind == "chat"]
     embed = [tier for tier in catalog.tiers if tier.kind == "embed"]
     count = gateways.count
     names = ["gateway"] if count == 1 else [f"gateway-{number}" for number in range(1, count + 1)]
@@ -83,9 +83,11 @@ def process_table(home: Home, catalog: Catalog, env: Mapping[str, str], gateways
         _spec(home, "collector", ProcessName.COLLECTOR, COLLECTOR_STAGE, env, threads=1),
         _spec(home, "celery", ProcessName.CELERY, COLLECTOR_STAGE, env, threads=1),
     ]
-    if chat:
-        threads = max(tier.threads for tier in chat)
-        table.append(_spec(home, "worker", ProcessName.WORKER, MODELS_STAGE, env, threads=threads))
+    for pool in worker_pools(catalog):
+        threads = max(tier.threads for tier in pool.tiers)
+        its = {**env, "TRAMONTANE_TIERS": ",".join(pool.tier_names)}
+        spec = _spec(home, pool.name, ProcessName.WORKER, MODELS_STAGE, its, threads=threads)
+        table.append(replace(spec, argv=(pool.interpreter, *spec.argv[1:])))
     if embed:
         threads = max(tier.threads for tier in embed)
         table.append(_spec(home, "embed", ProcessName.EMBED, MODELS_STAGE, env, threads=threads))

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from billing.settings import CollectorSettings
-from core.catalog import FILE_NAME, EchoOptions, LaunchPrice, Plan, Tier
+from core.catalog import FILE_NAME, EchoOptions, LaunchPrice, Plan, Tier, VllmOptions
 from core.settings import PlatformSettings
 from embed.settings import EmbedSettings
 from gateway.accounts.settings import AccountSettings
@@ -30,6 +30,7 @@ TABLES: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("[tiers.NAME]", "One public model name and the pool behind it.", Tier),
     ("[tiers.NAME.price]", "Currency units per million tokens, as decimal strings.", LaunchPrice),
     ("[tiers.NAME.echo]", "How the echo engine behaves.", EchoOptions),
+    ("[tiers.NAME.vllm]", "How the vLLM engine lays out a model.", VllmOptions),
 )
 INTRODUCTION = f"""# Configuration
 

@@ -16,6 +16,7 @@ from cli.database import database_name, first_key, prepare_database
 from cli.health import ready_url, wait_for_ready
 from cli.home import Home, empty_metrics
 from cli.leftovers import end_leftovers
+from cli.pools import served, worker_pools
 from cli.private_redis import answers, private_redis, remember_version, wait_for_answer
 from cli.progress import Progress, Summary
 from cli.standins import make_standins
@@ -208,8 +209,8 @@ async def _start(context: Context, supervisor: Supervisor, books: Books) -> Summ
 
 def _serves(catalog: Catalog) -> dict[str, str]:
     """Process name to the tiers behind it."""
-    names = {kind: ", ".join(tier.name for tier in catalog.tiers if tier.kind == kind) for kind in ("chat", "embed")}
-    return {"worker": names["chat"], "embed": names["embed"], "collector": "usage into SQL", "celery": "periodic work"}
+    embed = ", ".join(tier.name for tier in catalog.tiers if tier.kind == "embed")
+    return {**served(worker_pools(catalog)), "embed": embed, "collector": "usage into SQL", "celery": "periodic work"}
 
 
 async def _redis(context: Context, supervisor: Supervisor) -> str:

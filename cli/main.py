@@ -87,8 +87,15 @@ def down() -> None:
 
 
 @app.command(name="run")
-def run_process(name: Annotated[ProcessName, typer.Argument(help="Settings come from the environment.")]) -> None:
+def run_process(
+    name: Annotated[ProcessName, typer.Argument(help="Settings come from the environment.")],
+    tier: Annotated[list[str] | None, typer.Option(help="Of a worker: serve this one; may be repeated.")] = None,
+) -> None:
     """Run one process of the platform; SIGTERM drains it."""
+    if name is ProcessName.WORKER:
+        raise typer.Exit(command("run_worker").run_worker(tier or ()))
+    if tier:
+        raise typer.BadParameter("only a worker serves chosen tiers")
     raise typer.Exit(run(name))
 
 

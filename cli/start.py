@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cli.home import Home, prepare
 from cli.live import UpOptions
+from cli.pools import worker_pools
 from cli.process import bound_log, log_tail
 from cli.progress import Progress, ProgressPipe, replay
 from cli.terminal import Terminal
@@ -64,7 +65,9 @@ def start_detached(options: StartOptions) -> int:
     terminal = Terminal(SystemClock())
     terminal.title()
     settings = _settings(options)
-    check_engines(catalog_for(settings))  # a broken line is told before anything is made
+    catalog = catalog_for(settings)
+    check_engines(catalog)  # a broken line is told before anything is made
+    worker_pools(catalog)  # and an interpreter that is not there
     home = prepare(settings.home)
     reading, writing = os.pipe()
     with os.fdopen(reading, encoding="utf-8") as progress:

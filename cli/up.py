@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from cli.home import lock, prepare
 from cli.live import Context, UpOptions, live
+from cli.pools import worker_pools
 from cli.progress import Progress
 from cli.state import read_state
 from core.clock import Clock
@@ -32,6 +33,7 @@ def up(
     progress.begin("Reading the configuration")
     catalog = catalog_for(settings)
     check_engines(catalog)
+    worker_pools(catalog)  # an interpreter that is not there is told before anything starts
     os.umask(PRIVATE_UMASK)
     home = prepare(settings.home)
     taken = lock(home)

@@ -63,7 +63,7 @@ class VllmOptions(_Strict):
         default=None,
         ge=16,
         le=4_194_304,
-        description="Of each card or process; absent: 256 on a CPU, else what is left.",
+        description="For the KV cache, on each card; absent: 256 on a CPU, else what is left.",
     )
     args: Annotated[tuple[VllmArgument, ...], BeforeValidator(_pairs), Field(max_length=32)] = Field(
         default=(), description="Further engine arguments, as vLLM's EngineArgs names them."

@@ -1,13 +1,16 @@
 """Which processes a catalog needs, and what they are told."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from cli.children import Backends, Gateways, demo_names_missing, environment_of, process_table
 from cli.home import Home
+from cli.pools import served, worker_pools
 from cli.run import MODULES, ProcessName
 from core.catalog import read_catalog
+from core.errors import SetupError
 from core.installation import BESIDE_THE_PROGRAM
 from core.settings import PlatformSettings
 
@@ -64,6 +67,48 @@ def test_only_missing_demo_checkpoints_are_made(tmp_path):
     (home.models / "mistral-tiny").mkdir(parents=True)
     assert demo_names_missing(CATALOG, home) == wanted[1:]
     assert demo_names_missing(CATALOG.with_engine("echo"), home) == wanted[3:]
+
+
+def with_chat(**changes):
+    """The catalog with its chat tiers changed by what is given for their names."""
+    tiers = [t.model_copy(update=changes.get(t.name.replace("-", "_"), {})) for t in CATALOG.tiers]
+    return CATALOG.model_copy(update={"tiers": tuple(tiers)})
+
+
+def interpreter(folder: Path) -> Path:
+    path = folder / "python"
+    path.symlink_to("/bin/true")
+    return path
+
+
+def test_a_pool_runs_under_the_interpreter_that_it_names(tmp_path):
+    python = interpreter(tmp_path)
+    catalog = with_chat(mistral_small={"interpreter": python}, mistral_medium={"interpreter": python})
+    table = process_table(Home(tmp_path), catalog, {"TRAMONTANE_TIERS": ""}, Gateways(1, 7, 5.0))
+    workers = {spec.name: spec for spec in table if spec.name.startswith("worker")}
+    assert {name: (spec.argv[0], spec.env["TRAMONTANE_TIERS"]) for name, spec in workers.items()} == {
+        "worker-mistral-tiny": (sys.executable, "mistral-tiny"),
+        "worker-mistral-small": (str(python), "mistral-small,mistral-medium"),
+    }
+    assert len({spec.beat for spec in workers.values()}) == 2
+
+
+def test_one_interpreter_needs_one_worker(tmp_path):
+    [pool] = worker_pools(CATALOG)
+    assert (pool.name, pool.interpreter) == ("worker", sys.executable)
+    python = interpreter(tmp_path)
+    [pool] = worker_pools(CATALOG.with_engine("vllm"), vllm=python)
+    assert (pool.name, pool.interpreter) == ("worker", str(python))
+    assert served([pool]) == {"worker": "mistral-tiny, mistral-small, mistral-medium"}
+
+
+def test_an_interpreter_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(SetupError, match="mistral-tiny: the vllm engine is not installed; run `make vllm`"):
+        worker_pools(CATALOG.with_engine("vllm"), vllm=tmp_path / "python")
+    (tmp_path / "text").write_text("")
+    for missing in (tmp_path / "python", tmp_path / "text", tmp_path):
+        with pytest.raises(SetupError, match=r"mistral-small: the interpreter .* is not there"):
+            worker_pools(with_chat(mistral_small={"interpreter": missing}))
 
 
 def test_every_process_has_a_module():
