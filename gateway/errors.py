@@ -65,6 +65,7 @@ def flat(kind: ErrorKind, message: str, param: str | None) -> dict[str, Any]:
 
 
 def _validation(error: PlatformError) -> dict[str, Any]:
+    """Both wrappings that Mistral's clients have been seen to read: some look into `message`, some only at `detail`."""
     detail = error.details or (
         {
             "type": "value_error",
@@ -78,6 +79,7 @@ def _validation(error: PlatformError) -> dict[str, Any]:
         "type": VALIDATION.type,
         "param": None,
         "code": None,
+        "detail": list(detail),
     }
 
 

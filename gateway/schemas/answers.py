@@ -194,6 +194,7 @@ class ValidationErrorBody(BaseModel):
     type: Literal["invalid_request_error"]
     param: None
     code: None
+    detail: list[ValidationEntry]
 
 
 class UnauthorizedBody(BaseModel):

@@ -65,6 +65,7 @@ def test_validation_wraps_its_entries():
         "type": "invalid_request_error",
         "param": None,
         "code": None,
+        "detail": list(entries),
     }
 
 
