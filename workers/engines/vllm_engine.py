@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import itertools
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -94,7 +96,11 @@ class VllmEngine:
         self._closed = False
 
     async def start(self) -> None:
-        self._llm = await asyncio.to_thread(self._load)
+        """In a thread that nobody waits for: a process that is told to end while it loads ends at once."""
+        loaded: Future[AsyncLLM] = Future()
+        loaded.set_running_or_notify_cancel()  # so that nobody takes it back before it is settled
+        threading.Thread(target=_settle, args=(loaded, self._load), name="vllm-load", daemon=True).start()
+        self._llm = await asyncio.wrap_future(loaded)
 
     def submit(self, job: Job) -> None:
         if not self._open:
@@ -275,6 +281,13 @@ class VllmEngine:
     def _put(self, output: Output) -> None:
         self._outbox.append(output)
         self._wake.set()
+
+
+def _settle(loaded: Future[AsyncLLM], load: Callable[[], AsyncLLM]) -> None:
+    try:
+        loaded.set_result(load())
+    except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+        loaded.set_exception(error)
 
 
 def _reports(job: Job, part: CompletionOutput, token_ids: list[int]) -> tuple[TokenLogprob, ...]:

@@ -5,16 +5,18 @@ hands its engine on to the next, unless it has closed it.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from demo.standin import make_standins
-from tests.contracts.engines.models import ENGINES, new_engine
+from tests.contracts.engines.models import ENGINES, MODEL_ENGINE, new_engine
 from tests.contracts.engines.run import Run
 
 LOADS_LONG = "vllm"
+collect_ignore = ["test_transformers_engine.py" if MODEL_ENGINE == LOADS_LONG else "test_vllm_engine.py"]
 
 
 @pytest.fixture(scope="session")
@@ -60,11 +62,24 @@ async def keeper(models: Path) -> AsyncIterator[Keeper]:
 @pytest.fixture(params=sorted(ENGINES))
 async def run(request: pytest.FixtureRequest, models: Path, keeper: Keeper) -> AsyncIterator[Run]:
     """A started engine of each kind, and what it has said so far."""
-    if request.param == LOADS_LONG:
+    async with _running(request.param, models, keeper) as run:
+        yield run
+
+
+@pytest.fixture
+async def model_run(models: Path, keeper: Keeper) -> AsyncIterator[Run]:
+    """A started engine with a model."""
+    async with _running(MODEL_ENGINE, models, keeper) as run:
+        yield run
+
+
+@asynccontextmanager
+async def _running(name: str, models: Path, keeper: Keeper) -> AsyncIterator[Run]:
+    if name == LOADS_LONG:
         yield await keeper.run()
         await keeper.tidy()
         return
-    engine = new_engine(request.param, models / "mistral-tiny")
+    engine = new_engine(name, models / "mistral-tiny")
     await engine.start()
     try:
         yield Run(engine)
