@@ -24,7 +24,7 @@ up: $(VENV)/.models ## Install, migrate and start everything; ARGS="--detach --p
 down: $(VENV)/.models ## Stop what `make up ARGS=--detach` started
 	@$(BIN)/tramontane down
 
-test: check $(VENV)/redis7/.installed .venv-client-mistralai-0.4.2/.installed ## Everything: lint, types, architecture, unit, contract, end-to-end
+test: check sdk-test $(VENV)/redis7/.installed .venv-client-mistralai-0.4.2/.installed ## Everything: lint, types, architecture, unit, contract, end-to-end
 	@$(BIN)/python -m pytest tests
 
 check: $(VENV)/.dev ## Lint, types, architecture: under a minute
@@ -32,6 +32,10 @@ check: $(VENV)/.dev ## Lint, types, architecture: under a minute
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+sdk-test: $(VENV)/.dev .venv-sdk/.installed ## The Python client alone: lint, types, tests, every line of it run
+	@cd sdk && ../$(BIN)/ruff check . && ../$(BIN)/ruff format --check . && ../$(BIN)/mypy --config-file pyproject.toml
+	@cd sdk && ../$(BIN)/python -m pytest -q --cov=tramontane --cov-branch --cov-report=term:skip-covered --cov-fail-under=100
 
 docs: $(VENV)/.models ## Write the pages that are made from the code
 	@$(BIN)/python -m cli.configuration > docs/configuration.md
@@ -68,7 +72,7 @@ vllm-test: .venv-vllm/.installed-dev ## The engine contract suite over vLLM: abo
 $(VENV)/.models: pyproject.toml deploy/install
 	@deploy/install models
 
-$(VENV)/.dev: pyproject.toml deploy/install $(VENV)/.models
+$(VENV)/.dev: pyproject.toml sdk/pyproject.toml deploy/install $(VENV)/.models
 	@deploy/install dev
 
 $(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
@@ -87,10 +91,18 @@ $(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
 .venv-vllm/.installed-dev: deploy/install-vllm pyproject.toml | $(VENV)/.models
 	@deploy/install-vllm dev
 
+# Under the oldest interpreter there is, with nothing but what the client itself asks for.
+.venv-sdk/.installed: $(shell find sdk/tramontane -name '*.py') sdk/pyproject.toml | $(VENV)/.dev
+	@echo "Installing the Python client into an environment of its own ..."
+	@for each in python3.9 python3.10 $(BIN)/python; do if $$each -m venv --clear $(@D) 2>/dev/null; then break; fi; done
+	@$(@D)/bin/python -m pip install -q $(PIP_ARGS) ./sdk
+	@$(@D)/bin/tramontane-chat --help > /dev/null
+	@touch $@
+
 .venv-litellm/.installed: Makefile
 	@echo "Installing LiteLLM proxy 1.106.2 into .venv-litellm, to measure against ..."
 	@$(BIN)/python -m venv .venv-litellm
 	@.venv-litellm/bin/python -m pip install -q $(PIP_ARGS) "litellm[proxy]==1.106.2"
 	@touch $@
 
-.PHONY: help up down test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage promises-money vllm vllm-test
+.PHONY: help up down test sdk-test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage promises-money vllm vllm-test
