@@ -169,7 +169,8 @@ class Player:
             weight=WEIGHTS[wish.organisation],
             queue_wait_ms_max=wish.wait_ms,
             prices=PRICES,
-            claim=wish.claim,
+            # A claim is always a workspace's own, as gateways make them.
+            claim=wish.claim and replace(wish.claim, key=f"{job.workspace}:{wish.claim.key}"),
         )
         if isinstance(answer, Admitted):
             self.jobs.append(job)
