@@ -92,7 +92,7 @@ def test_the_gateways_image_has_no_torch():
 @pytest.mark.parametrize("image", ["gateway", "worker"])
 def test_a_lock_holds_everything_that_the_platform_needs_in_a_version_that_it_allows(image):
     locked = pins(LOCKS / f"{image}.txt")
-    assert set(locked) == lock(image)
+    assert set(locked) == lock(image), f"deploy/requirements/lock.py {image} writes it anew"
     wanted = [Requirement(text) for text in requires("tramontane-platform")]
     for one in wanted:
         name = canonicalize_name(one.name)

@@ -75,6 +75,16 @@ def test_the_embedding_model_is_linked_and_a_dangling_link_mended(made, tmp_path
     assert (models / EMBEDDER / "model.safetensors").is_file()
 
 
+def test_the_embedding_model_is_copied_where_its_package_will_not_be(tmp_path):
+    lines: list[str] = []
+    make_standins(tmp_path, (EMBEDDER,), lines.append, copy=True)
+    (folder,) = (tmp_path / "models").iterdir()
+    assert not folder.is_symlink()
+    assert (folder / "tokenizer.json").is_file()
+    assert not (folder / "tokenizer.json").is_symlink()
+    assert lines == [f"Copying {EMBEDDER} from its package"]
+
+
 def test_nothing_is_left_behind_when_writing_fails(tmp_path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
