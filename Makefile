@@ -95,6 +95,7 @@ $(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
 .venv-sdk/.installed: $(shell find sdk/tramontane -name '*.py') sdk/pyproject.toml | $(VENV)/.dev
 	@echo "Installing the Python client into an environment of its own ..."
 	@for each in python3.9 python3.10 $(BIN)/python; do if $$each -m venv --clear $(@D) 2>/dev/null; then break; fi; done
+	@rm -rf sdk/build  # modules that are gone would be installed from there
 	@$(@D)/bin/python -m pip install -q $(PIP_ARGS) ./sdk
 	@$(@D)/bin/tramontane-chat --help > /dev/null
 	@touch $@

@@ -301,10 +301,12 @@ async def test_usage(both):
         b'"streamed":false,"prompt_tokens":1,"completion_tokens":1,"cached_tokens":0,"cost_nano":1,"cost":"0",'
         b'"price_version":"v"}\n'
     )
-    raw = record % 1 + record % 2
+    raw = record % 1 + b"\n" + (record % 2).rstrip()  # an empty line, and a last one without its end
     both.mock.raw([raw[:70], raw[70:]])
     assert [found.request_id for found in await both.all(both.client.usage.records())] == ["r1", "r2"]
     assert both.mock.bodies[-1].closed
+    both.mock.raw([record % 3])
+    assert [found.request_id for found in await both.all(both.client.usage.records())] == ["r3"]
 
 
 async def test_the_key_is_in_no_repr_no_log_and_no_failure(both, chat, caplog):

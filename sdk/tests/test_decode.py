@@ -26,6 +26,7 @@ CHAT = {
     "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
     "weather": {"wind": "north"},
 }
+BARE = b'{"id": "i", "model": "m", "choices": [], "usage": {"prompt_tokens": 1, "total_tokens": 2}}'
 CONFIG = Config(Secret("k"), "http://h", Timeouts(), Retries())
 
 
@@ -36,7 +37,7 @@ def test_known_fields_are_typed_and_unknown_ones_kept():
     assert answer.extra == {"weather": {"wind": "north"}}
     assert answer.choices[0].message.extra == {"mood": "kind"}
     assert answer.usage.extra == {}
-    assert answer.meta is None
+    assert (answer.meta.status, answer.meta.request_id, answer.meta.cost_nano) == (0, None, None)
     logprob = answer.choices[0].logprobs.content[0]
     assert logprob == TokenLogprob("Hi", 0.0, [72, 105], 1)
     assert type(logprob.logprob) is float
@@ -137,11 +138,11 @@ def test_query_values():
 
 def test_reading_answers():
     call = Call("GET", "/v1/x", reader(ChatCompletion))
-    answer = read_answer(call, 200, {"mistral-correlation-id": "r9"}, b'{"id": "i", "model": "m", "choices": []}')
+    answer = read_answer(call, 200, {"mistral-correlation-id": "r9"}, BARE)
     assert answer.meta.request_id == "r9"
     with pytest.raises(UnexpectedAnswer, match="GET /v1/x answered 200 with text/html instead of JSON"):
         read_answer(call, 200, {"content-type": "text/html"}, b"<html>")
     assert read_answer(Call("DELETE", "/v1/x", nothing), 204, {}, b"") is None
-    assert read_line(call, b'{"id": "i", "model": "m", "choices": []}').id == "i"
+    assert read_line(call, BARE).id == "i"
     with pytest.raises(UnexpectedAnswer, match="no JSON"):
         read_line(call, b"{")

@@ -14,6 +14,8 @@ from tramontane.wire.parsing import format_of, parsed_of
 
 TALK = [{"role": "user", "content": "Hello"}]
 
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+
 
 class Book(BaseModel):
     title: str
@@ -22,7 +24,7 @@ class Book(BaseModel):
 
 def completion(content, reason="stop"):
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": reason}
-    return decode(ChatCompletion, {"id": "i", "model": "m", "choices": [choice]})
+    return decode(ChatCompletion, {"id": "i", "model": "m", "choices": [choice], "usage": USAGE})
 
 
 def test_a_chat_request():

@@ -77,7 +77,8 @@ def program(monkeypatch):
 
 def test_the_program(program, capsys):
     program.json(CARDS).stream("Hello")
-    assert main(["--base-url", "http://test"]) == 0
+    assert main(["--base-url", "http://test", "--max-tokens", "7"]) == 0
+    assert program.requests[-1].body["max_tokens"] == 7
     assert "tiny; /help for commands\n> Hello\n> \n" in capsys.readouterr().out
 
 

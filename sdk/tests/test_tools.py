@@ -11,6 +11,8 @@ from tramontane.wire.decode import decode
 from tramontane.wire.schemas import arguments_of, parameters_of, schema_of, strict, value_of
 from tramontane.wire.tools import Tool, ToolError, ToolLoop, tool_of
 
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+
 
 class Colour(enum.Enum):
     RED = "red"
@@ -33,7 +35,9 @@ def answer(*calls, content=""):
         for index, (name, arguments) in enumerate(calls)
     ]
     message = {"role": "assistant", "content": content, "tool_calls": entries or None}
-    return decode(ChatCompletion, {"id": "i", "model": "m", "choices": [{"index": 0, "message": message}]})
+    return decode(
+        ChatCompletion, {"id": "i", "model": "m", "choices": [{"index": 0, "message": message}], "usage": USAGE}
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,18 @@ class Talk:
     """One conversation. `read` asks for a line and raises EOFError at the end; `write` puts text on the screen."""
 
     def __init__(
-        self, client: Tramontane, model: str, system: str, read: Callable[[str], str], write: Callable[[str], Any]
+        self,
+        client: Tramontane,
+        model: str,
+        system: str,
+        read: Callable[[str], str],
+        write: Callable[[str], Any],
+        max_tokens: Optional[int] = None,
     ) -> None:
         self._client = client
         self._model = model
         self._system = system
+        self._max_tokens = max_tokens
         self._read = read
         self._write = write
         self._messages: List[Dict[str, Any]] = []
@@ -69,9 +76,10 @@ class Talk:
         """What came of an answer that was stopped stays in the conversation; a question that failed does not."""
         question = {"role": "user", "content": line}
         system = [{"role": "system", "content": self._system}] if self._system else []
+        talk = [*system, *self._messages, question]
         said: List[str] = []
         try:
-            with self._client.chat.stream(model=self._model, messages=[*system, *self._messages, question]) as stream:
+            with self._client.chat.stream(model=self._model, messages=talk, max_tokens=self._max_tokens) as stream:
                 for text in stream.texts():
                     said.append(text)
                     self._write(text)
@@ -94,6 +102,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     )
     parser.add_argument("--model", help="the first chat model of the platform, if not given")
     parser.add_argument("--system", default="", help="what the model is told first")
+    parser.add_argument("--max-tokens", type=int, help="of one answer; what the context leaves, if not given")
     parser.add_argument("--base-url", help=f"of the platform; else {URL_VARIABLE}")
     asked = parser.parse_args(arguments)
     try:
@@ -102,7 +111,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             if not models:
                 print("this key may use no chat model", file=sys.stderr)
                 return 1
-            Talk(client, models[0], asked.system, input, _write).run()
+            Talk(client, models[0], asked.system, input, _write, asked.max_tokens).run()
     except TramontaneError as error:
         print(error, file=sys.stderr)
         return 1

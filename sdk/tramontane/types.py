@@ -99,12 +99,12 @@ class Choice(Answer):
 
 @dataclass(frozen=True)
 class ChatCompletion(Answer):
-    """`choices[0].message.content` is the text."""
+    """`choices[0].message.content` is the text. `usage` is zero for a stream that has not come to its end."""
 
     id: str
     model: str
     choices: List[Choice]
-    usage: Optional[Usage] = None
+    usage: Usage
     created: int = 0
     object: str = "chat.completion"
     x_tramontane: Optional[Extension] = None

@@ -315,7 +315,7 @@ def test_the_terminal_chat_from_an_environment_of_its_own(home):
     """Installed there alone, without pydantic and without us: `make .venv-sdk/.installed`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TRAMONTANE_", "PYTHON"))}
     env = {**clean, "TRAMONTANE_API_KEY": home.key, "TRAMONTANE_BASE_URL": home.base_url}
-    argv = [str(PROGRAM), "--model", "mistral-tiny", "--system", "Be brief."]
+    argv = [str(PROGRAM), "--model", "mistral-tiny", "--system", "Be brief.", "--max-tokens", "20"]
     done = subprocess.run(
         argv, input="/model\nHello\n/quit\n", capture_output=True, text=True, timeout=BOUND_S, env=env, check=False
     )

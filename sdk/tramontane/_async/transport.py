@@ -105,6 +105,8 @@ class AsyncTransport:
             while raw := await body.read():
                 for line in filter(None, decoder.feed(raw)):
                     yield read_line(call, line)
+            if decoder.end():
+                yield read_line(call, decoder.end())
         finally:
             await body.aclose()
 

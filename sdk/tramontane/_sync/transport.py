@@ -105,6 +105,8 @@ class Transport:
             while raw := body.read():
                 for line in filter(None, decoder.feed(raw)):
                     yield read_line(call, line)
+            if decoder.end():
+                yield read_line(call, decoder.end())
         finally:
             body.close()
 

@@ -61,9 +61,12 @@ class Meta:
         return int(said) if said.isascii() and said.isdigit() else None
 
 
+NO_META = Meta(0, MappingProxyType({}))
+
+
 class Answer:
     """What the platform answered. `extra` holds the fields that this release does not know; `meta` what the headers
-    said, of a whole answer only.
+    said; of a part of an answer, nothing.
     """
 
     @property
@@ -72,8 +75,9 @@ class Answer:
         return found
 
     @property
-    def meta(self) -> Optional[Meta]:
-        return self.__dict__.get("_meta")
+    def meta(self) -> Meta:
+        found: Meta = self.__dict__.get("_meta", NO_META)
+        return found
 
 
 def decode(wanted: Type[Made], value: Any, where: str = "") -> Made:

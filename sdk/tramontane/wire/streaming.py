@@ -139,7 +139,12 @@ class Folded:
             raise UnexpectedAnswer("the stream has not begun yet")
         choices = [self._choices[index].whole(index) for index in sorted(self._choices)]
         return ChatCompletion(
-            first.id, first.model, choices, self._usage, created=first.created, x_tramontane=self._extension
+            first.id,
+            first.model,
+            choices,
+            self._usage or Usage(0, 0),
+            created=first.created,
+            x_tramontane=self._extension,
         )
 
 
