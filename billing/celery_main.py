@@ -3,36 +3,24 @@
 import threading
 
 from prometheus_client import CollectorRegistry, Gauge
-from pydantic import Field, SecretStr
 from redis.exceptions import RedisError
 from structlog.stdlib import BoundLogger
 
 from billing.celery_app import CANARY, MAKE_UP, make_app, make_clock, make_worker
 from billing.check import CHECKS, Findings
 from billing.jobs import JOBS, RUN_MS_MAX, Workshop, make_up, run_now
+from billing.settings import CelerySettings
 from billing.treasury import EpochNotOpenError
 from core.clock import Clock, SystemClock
 from core.db import DatabaseUnavailableError, connect_database
 from core.heartbeat import BEAT_S, Beat, Heartbeat
 from core.ids import SystemIds
 from core.logs import set_up_logs
-from core.settings import PlatformSettings, read_settings
+from core.settings import read_settings
 
 CANARY_S_MAX = 45.0
 MS_PER_S = 1_000
 TROUBLE = (DatabaseUnavailableError, EpochNotOpenError, RedisError, OSError)  # what passes by itself
-
-
-class CelerySettings(PlatformSettings):
-    celery_broker_url: SecretStr | None = Field(
-        default=None, description="Broker of Celery, a single Redis; default: the platform's, under keys of its own."
-    )
-    celery_name: str = Field(
-        default="celery", pattern="^[a-zA-Z0-9._-]{1,64}$", description="One name for each process of Celery."
-    )
-
-    def broker(self) -> str:
-        return self.redis() if self.celery_broker_url is None else self.celery_broker_url.get_secret_value()
 
 
 class Canary:

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from billing.settings import CollectorSettings
+from billing.settings import CelerySettings, CollectorSettings
 from core.catalog import FILE_NAME, EchoOptions, LaunchPrice, Plan, Tier, VllmOptions
 from core.settings import PlatformSettings
 from embed.settings import EmbedSettings
@@ -24,6 +24,7 @@ PROCESSES: tuple[tuple[str, type[PlatformSettings]], ...] = (
     ("Worker", WorkerSettings),
     ("Embedding service", EmbedSettings),
     ("Collector", CollectorSettings),
+    ("Celery", CelerySettings),
 )
 TABLES: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("[plans.NAME]", "Limits of an organisation. They seed the database on the first start; then SQL counts.", Plan),
