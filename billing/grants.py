@@ -188,11 +188,12 @@ def burn(session: Session, organisation: str, amount_nano: int) -> tuple[Part, .
 
 
 def expire(session: Session, now_ms: int) -> int:
-    """Move what is left of expired grants to breakage, in nano-units; how much it was. What is held now stays until a
-    later call. At most EXPIRE_BATCH grants in one call.
+    """Move what is left of expired grants to breakage, in nano-units; how much it was, the first to be used first. What
+    is held now stays until a later call. At most EXPIRE_BATCH grants in one call.
     """
     due = select(Grant.organisation, Grant.id).where(Grant.expires_ms <= now_ms, Grant.remaining_nano > 0)
-    rows = session.execute(due.order_by(Grant.organisation, Grant.id).limit(EXPIRE_BATCH)).all()
+    order = (Grant.organisation, Grant.priority, Grant.expires_ms, Grant.created_ms, Grant.id)
+    rows = session.execute(due.order_by(*order).limit(EXPIRE_BATCH)).all()
     return sum(_expire(session, organisation, grant_id, now_ms) for organisation, grant_id in rows)
 
 

@@ -249,7 +249,7 @@ class CreditMachine(RuleBasedStateMachine):
         self.clock.advance(passes_ms)
         model = self.model
         expired = 0
-        for each in model.grants.values():
+        for each in sorted(model.grants.values(), key=lambda one: one.order):
             if each.order[1] <= self.clock.now_ms():
                 part = min(each.left, max(0, model.posted - model.held))
                 each.left -= part
