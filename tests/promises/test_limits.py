@@ -23,7 +23,7 @@ from tests.promises.callers import (
 )
 from tests.promises.platform import CENT_NANO, FAULTY, NARROW, TINY, UNIT_NANO
 
-SUBS = 12
+SUBS = 120
 SCOPES = ("organisation", "workspace", "key")
 SPENDING = {RuleKind.SPEND_PER_DAY, RuleKind.SPEND_PER_MONTH}
 

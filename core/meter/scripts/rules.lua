@@ -1,10 +1,10 @@
 -- Limits: what is counted, and how much of it is left. A rule is {kind, name, limit, hard, window id, start, end, ...};
 -- its name is KIND:COUNTER: rules of one name share what was used.
-local SUBS = 12
+local SUBS = 120
 local WINDOW_MS = {requests_per_second = 1000, requests_per_minute = 60000}
 local CALENDAR = {tokens_per_month = 'tokens', spend_per_day = 'nano', spend_per_month = 'nano'}
 
--- A sliding window of 12 sub-windows, the oldest counted in proportion to what of it is still inside. Answers what is
+-- A sliding window of 120 sub-windows, the oldest counted in proportion to what of it is still inside. Answers what is
 -- used, the sub-window now, its counts by sub-window, the newest of them, and the fields that have left, if any.
 local function window_counts(name, window)
   local index = math.floor(now * SUBS / window)

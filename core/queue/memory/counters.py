@@ -7,7 +7,7 @@ from core.queue.rules import CALENDAR, Rule, RuleKind, Window
 
 MINUTE_MS = 60_000
 OPEN_RETRY_MS = 1_000
-SUBS = 12
+SUBS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Amount:
 
 
 class RequestWindow:
-    """Requests of the last span: twelve whole sub-windows and, in proportion, the part of a thirteenth. Moments are in
-    twelfths of a millisecond, so that a sub-window of any span is whole.
+    """Requests of the last span: 120 whole sub-windows and, in proportion, a part of the oldest. Moments are in
+    120ths of a millisecond, so that a sub-window of any span is whole.
     """
 
     def __init__(self, span_ms: int) -> None:
