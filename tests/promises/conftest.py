@@ -30,12 +30,12 @@ def full(request):
     return request.config.getoption("--full")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def figures(full):
-    """What was counted, by promise; written down, beside what stands there, when it was counted at full size."""
+    """What a scene counted, by promise; at full size it is written down, beside what stands there, when it is over."""
     counted = {}
     yield counted
-    if full:
+    if full and counted:
         known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
         FIGURES.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**known, **counted, "measured on": machine()}, indent=2, sort_keys=True)
