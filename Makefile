@@ -25,7 +25,10 @@ down: $(VENV)/.models ## Stop what `make up ARGS=--detach` started
 	@$(BIN)/tramontane down
 
 test: check sdk-test $(VENV)/redis7/.installed .venv-client-mistralai-0.4.2/.installed ## Everything: lint, types, architecture, unit, contract, end-to-end
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests --ignore=tests/promises -n 2 --dist loadfile
+
+promises: $(VENV)/.dev $(VENV)/redis7/.installed ## Money, limits and keys on whole platforms, small; make promises-money is the full size
+	@$(BIN)/python -m pytest tests/promises
 
 check: $(VENV)/.dev ## Lint, types, architecture: under a minute
 	@$(BIN)/ruff format --check .
@@ -106,4 +109,4 @@ $(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
 	@.venv-litellm/bin/python -m pip install -q $(PIP_ARGS) "litellm[proxy]==1.106.2"
 	@touch $@
 
-.PHONY: help up down test sdk-test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage promises-money vllm vllm-test
+.PHONY: help up down test sdk-test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage promises-money vllm vllm-test promises

@@ -17,7 +17,7 @@ from core.installation import BESIDE_THE_PROGRAM
 
 PROGRAM = (sys.executable, "-P", "-m", "cli.main")
 UP = ("up", "--detach", "--engine", "echo", "--port", "0")
-BOUND_S = 120.0
+BOUND_S = 240.0
 ROOT = Path(__file__).parents[2]
 # What a stock installation lacks: a plan without credit, and a tier with tokens for tools and fill-in-the-middle.
 FURTHER = """

@@ -39,9 +39,10 @@ def test_a_limit_of_one_tier_names_it():
     )
 
 
-def test_a_spending_limit_is_not_called_a_rate():
+def test_a_spending_limit_is_money_and_names_no_time():
     error = refusal_error(Refused(RefusedBy.RULE, Refusal("spend_per_day", "key", 5, 0, 60_000)))
-    assert (error.kind, error.message[:23]) == (errors.RATE_LIMITED, "Spending limit reached.")
+    assert (error.kind, error.message[:23]) == (errors.SPENDING_LIMIT, "Spending limit reached.")
+    assert error.retry_after_s is None
 
 
 def test_used_up_credit_names_balance_reserved_and_needed():
