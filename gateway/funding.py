@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 from structlog.stdlib import BoundLogger
 
 from billing.treasury import EpochNotOpenError, Lent, Treasury
-from billing.windows import used_in_window
+from billing.windows import seed_counters
 from core.clock import Clock
 from core.db import Database, DatabaseUnavailableError
 from core.errors import UNAVAILABLE, PlatformError
 from core.meter.credit import CounterStore
 from core.queue.base import Admission, Refused
-from core.queue.rules import Rule, Window
 from gateway.desk import QUEUE_AWAY
 from gateway.publisher import Publisher
 from gateway.refusals import refusal_error
@@ -84,9 +83,8 @@ class BillingFunding:
         organisation = admission.job.organisation
         now_ms = self._clock.now_ms()
         wanted = [(rule, window) for rule in admission.rules for window in rule.windows if window.end_ms > now_ms]
-        for rule, window in wanted:
-            what = ("seed", rule.kind, rule.counter, window.id)
-            await self._once(what, partial(self._seed, organisation, rule, window))
+        what = ("seed", *((rule.kind, rule.counter, window.id) for rule, window in wanted))
+        await self._once(what, partial(seed_counters, self._counters, self._database, organisation, wanted))
 
     async def open_epoch(self) -> None:
         await self._once("epoch", self._open_epoch)
@@ -103,11 +101,6 @@ class BillingFunding:
         if credit_left_nano < low_nano and organisation not in self._refilling:
             self._refilling.add(organisation)
             self._keep(self._refill(organisation, low_nano))
-
-    @property
-    def busy(self) -> bool:
-        """Whether billing is being asked for something."""
-        return bool(self._tasks)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -126,10 +119,6 @@ class BillingFunding:
             self._log.warning("no refill", organisation=organisation, error=type(error).__name__)
         finally:
             self._refilling.discard(organisation)
-
-    async def _seed(self, organisation: str, rule: Rule, window: Window) -> None:
-        used = await asyncio.to_thread(used_in_window, self._database, organisation, rule, window)
-        await self._counters.seed(rule, window, used)
 
     def _join_round(self, organisation: str, needed_nano: int) -> "asyncio.Task[Lent]":
         """All who are short in the same moment are lent to together, for what they need in sum."""

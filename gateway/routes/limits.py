@@ -1,13 +1,12 @@
 """GET /v1/limits: every rule that applies to the calling key, in the order in which admission checks them."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from billing.windows import used_in_window
+from billing.windows import seed_counters
 from core.db import Database, DatabaseUnavailableError
 from core.errors import UNAVAILABLE, PlatformError
 from core.meter.credit import CounterStore
@@ -55,14 +54,8 @@ async def _states(counters: CounterStore, database: Database, principal: Princip
     ]
     if not unsure:
         return states
-    known = await asyncio.to_thread(_used, database, principal.organisation, unsure)
-    for (rule, window), used in zip(unsure, known, strict=True):
-        await counters.seed(rule, window, used)
+    await seed_counters(counters, database, principal.organisation, unsure)
     return await counters.states(principal.rules)
-
-
-def _used(database: Database, organisation: str, asked: Sequence[tuple[Rule, Window]]) -> list[int]:
-    return [used_in_window(database, organisation, rule, window) for rule, window in asked]
 
 
 def _window(rule: Rule, now_ms: int) -> Window | None:
