@@ -47,26 +47,23 @@ class Gate:
     async def open(self, caller: Caller, admit: Callable[[Principal], Admission]) -> Conversation | Repeated:
         """Raises PlatformError with the rule that refused. `admit` is called again for a principal loaded anew."""
         admission = admit(caller.principal)
-        refused: Refused | None = None
+        before: RefusedBy | None = None
         for _ in range(TRIES_MAX):
             answer = await self._exchange.ask(admission)
+            if isinstance(answer, Conversation):
+                self._funding.spent(admission, answer.admitted.credit_left_nano)
             if not isinstance(answer, Refused):
-                if isinstance(answer, Conversation):
-                    self._funding.spent(admission, answer.admitted.credit_left_nano)
                 return answer
-            if answer.by is RefusedBy.STALE:
-                if refused is not None and refused.by is RefusedBy.STALE:
-                    break  # loaded a moment ago, and stale again
+            if answer.by is RefusedBy.STALE and before is not RefusedBy.STALE:
                 self._principals.forget(caller.secret)
                 admission = admit(await self._principals.by_key(caller.secret))
             elif not await self._cured(admission, answer):
                 raise refusal_error(answer)
-            refused = answer
-        if refused is not None and refused.by is RefusedBy.STALE:
-            raise refusal_error(refused)
+            before = answer.by
         raise PlatformError(UNAVAILABLE, "Credit and limits are being brought up to date; try again.", retry_after_s=1)
 
     async def _cured(self, admission: Admission, refused: Refused) -> bool:
+        """False for what nothing here cures, among it a principal that was loaded a moment ago and is stale again."""
         match refused.by:
             case RefusedBy.CREDIT:
                 await self._funding.lend(admission, refused)
