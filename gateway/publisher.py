@@ -6,7 +6,7 @@ from structlog.stdlib import BoundLogger
 
 from core.db import Database, DatabaseUnavailableError
 from core.queue.base import QueueKeeper
-from gateway.accounts.seed import seed_platform
+from gateway.accounts.generations import Generation, all_generations, publish_generations
 from gateway.desk import QUEUE_AWAY
 
 EVERY_S = 30.0
@@ -29,4 +29,9 @@ class Publisher:
                 self._log.info("generations not published", error=type(error).__name__)
 
     async def publish(self) -> None:
-        await seed_platform(self._database, self._keeper)
+        """Every generation: at a start, and before an epoch opens. Raises DatabaseUnavailableError, or what Redis does."""
+        await publish_generations(self._keeper, await asyncio.to_thread(self._generations))
+
+    def _generations(self) -> list[Generation]:
+        with self._database.reading() as session:
+            return all_generations(session)

@@ -1,5 +1,6 @@
 """The number of an organisation that rises with each administrative change, so that no cached principal outlives it."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ from sqlalchemy.orm import Session
 
 from core.queue.base import QueueKeeper
 from gateway.accounts.models import Organisation
+
+TOLD_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,10 @@ def all_generations(session: Session) -> list[Generation]:
 
 
 async def publish_generations(keeper: QueueKeeper, generations: Iterable[Generation]) -> None:
-    """Redis keeps the highest number that it was told: repeating this, or an older one coming late, does no harm."""
-    for generation in generations:
-        await keeper.set_generation(generation.organisation, generation.number)
+    """Redis keeps the highest number that it was told: repeating this, or an older one coming late, does no harm. At
+    most TOLD_AT_ONCE are on their way at a time.
+    """
+    waiting = list(generations)
+    for start in range(0, len(waiting), TOLD_AT_ONCE):
+        part = waiting[start : start + TOLD_AT_ONCE]
+        await asyncio.gather(*(keeper.set_generation(each.organisation, each.number) for each in part))

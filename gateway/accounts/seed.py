@@ -1,6 +1,5 @@
-"""What a fresh installation starts with, in SQL, and what every gateway tells Redis at its start."""
+"""What a fresh installation starts with, in SQL."""
 
-import asyncio
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -8,10 +7,8 @@ from sqlalchemy.orm import Session
 
 from core.catalog import Catalog
 from core.clock import Clock
-from core.db import Database, insert_new
+from core.db import insert_new
 from core.ids import IdSource
-from core.queue.base import QueueKeeper
-from gateway.accounts.generations import Generation, all_generations, publish_generations
 from gateway.accounts.limits import SubjectKind
 from gateway.accounts.models import ACTIVE, Limit, Organisation, Plan, Workspace
 from gateway.accounts.organisations import DEFAULT_NAME, DEFAULT_PLAN, FIRST_GENERATION, ID_BYTES
@@ -50,16 +47,6 @@ def ensure_default(session: Session, catalog: Catalog, *, clock: Clock, ids: IdS
 def default_organisation_id(session: Session) -> str:
     """The oldest: where a key goes of which nobody said more."""
     return session.scalars(_OLDEST).one()
-
-
-async def seed_platform(database: Database, keeper: QueueKeeper) -> None:
-    """Publish every generation: at a start, and whenever Redis may have lost them or missed one."""
-    await publish_generations(keeper, await asyncio.to_thread(_generations, database))
-
-
-def _generations(database: Database) -> list[Generation]:
-    with database.reading() as session:
-        return all_generations(session)
 
 
 def _seed_plans(session: Session, catalog: Catalog, now_ms: int, ids: IdSource) -> None:

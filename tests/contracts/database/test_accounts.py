@@ -1,8 +1,10 @@
 """Seeding, organisations, workspaces and the audit log, and what gateways publish of them."""
 
+import asyncio
 import threading
 
 import pytest
+import structlog
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -14,7 +16,13 @@ from core.queue.base import QueueSettings
 from core.queue.memory.broker import MemoryBroker
 from core.queue.memory.views import MemoryQueueKeeper
 from core.queue.rules import RuleKind
-from gateway.accounts.generations import Generation, generation_of, raise_generation
+from gateway.accounts.generations import (
+    TOLD_AT_ONCE,
+    Generation,
+    generation_of,
+    publish_generations,
+    raise_generation,
+)
 from gateway.accounts.limits import LimitTerms, Subject, SubjectKind, set_limit
 from gateway.accounts.models import AuditEntry, Limit, Organisation, Plan, Workspace
 from gateway.accounts.organisations import (
@@ -27,7 +35,7 @@ from gateway.accounts.organisations import (
     set_organisation_lenient,
     suspend_organisation,
 )
-from gateway.accounts.seed import ensure_default, seed_platform
+from gateway.accounts.seed import ensure_default
 from gateway.accounts.trail import list_audit
 from gateway.accounts.workspaces import (
     archive_workspace,
@@ -38,6 +46,7 @@ from gateway.accounts.workspaces import (
     rename_workspace,
     set_workspace_lenient,
 )
+from gateway.publisher import Publisher
 from tests.accounts_world import ACTOR, AccountsWorld, catalog
 
 CLOCK = ManualClock()
@@ -111,8 +120,26 @@ async def test_gateways_publish_every_generation(world):
     other = world.organisation("other")
     world.do(suspend_organisation, other)
     keeper = MemoryQueueKeeper(MemoryBroker(QueueSettings("c0", 6_000, {}), CLOCK))
-    await seed_platform(world.database, keeper)
+    await Publisher(world.database, keeper, structlog.get_logger()).publish()
     assert await keeper.generations([world.default.organisation, other]) == {world.default.organisation: 1, other: 2}
+
+
+async def test_many_generations_go_out_beside_each_other_and_so_many_at_a_time():
+    open_now, at_once, told = 0, [], {}
+
+    class Keeper:
+        async def set_generation(self, organisation, number):
+            nonlocal open_now
+            open_now += 1
+            at_once.append(open_now)
+            await asyncio.sleep(0)
+            told[organisation] = number
+            open_now -= 1
+
+    many = [Generation(f"o{i}", i) for i in range(TOLD_AT_ONCE + 7)]
+    await publish_generations(Keeper(), iter(many))
+    assert told == {each.organisation: each.number for each in many}
+    assert max(at_once) == TOLD_AT_ONCE
 
 
 def test_an_organisation_begins_with_its_default_workspace(world):
