@@ -29,7 +29,7 @@ class Publisher:
                 self._log.info("generations not published", error=type(error).__name__)
 
     async def publish(self) -> None:
-        """Every generation: at a start, and before an epoch opens. Raises DatabaseUnavailableError, or what Redis does."""
+        """Every generation. Raises DatabaseUnavailableError, or what Redis raises."""
         await publish_generations(self._keeper, await asyncio.to_thread(self._generations))
 
     def _generations(self) -> list[Generation]:
