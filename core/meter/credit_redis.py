@@ -17,7 +17,7 @@ TRANSFER = Script("transfer", "shared")
 LEVEL = Script("level", "shared")
 HUNGRY = Script("hungry", "shared")
 SEED = Script("seed", "shared", "rules")
-STATES = Script("states", "shared", "rules")
+STATES = Script("states", "shared", "rules", "windows")
 
 # Lua counts exactly up to 2**53: an organisation's credit in one cell cannot be more.
 AMOUNT_NANO_MAX = 2**52

@@ -17,7 +17,8 @@ Everything that must agree lies under one hash tag, the cell. Only reply streams
 | `:x:TRANSFER` | string | nano moved by a gift or a return; kept for 24 hours |
 | `:hungry` `:hbell` | hash, list | organisation -> nano that a running request wanted; wake billing |
 | `:conc` | hash | open records by KIND:COUNTER |
-| `:u:KIND:COUNTER` | hash, string | requests by sub-window; level of a bucket and its time |
+| `:n:KIND:COUNTER` | string | log of requests: slot and total in 16 bytes each; see scripts/windows.lua |
+| `:u:KIND:COUNTER` | string | level of a bucket and its time |
 | `:u:EPOCH:KIND:COUNTER:WINDOW` | string | used in a calendar window; kept until 3 days after it |
 | `:t:TIER` | hash | running, qcost (queued cost), vt (virtual time), speed (cost per ms, slot), aw (active weight) |
 | `:q:TIER:BAND` | zset | organisation -> virtual time; `:ORG` workspace -> the same; `:ORG:WS` request -> sequence |

@@ -43,7 +43,7 @@ TRIM_AFTER = 512
 REPLIES_BEAT_S = 1.0
 
 SETTLING = ("shared", "rules", "settle")
-ADMIT = Script("admit", "shared", "rules")
+ADMIT = Script("admit", "shared", "rules", "windows")
 TAKE = Script("take", *SETTLING)
 RENEW = Script("renew", "shared")
 EXTEND = Script("extend", "shared", "rules")

@@ -115,13 +115,21 @@ async def test_what_belongs_to_one_request_or_counter_expires(world: World, clie
     assert names <= of_the_platform, "a handful for an organisation and a tier, whatever they did"
 
 
-async def test_sub_windows_that_have_left_are_dropped_by_the_next_request(world: World, client: Redis):
+async def test_a_log_of_requests_is_kept_while_anything_in_it_counts_and_not_much_longer(world: World, client: Redis):
     await world.fund("acme")
+    key = f"{CELL}:n:requests_per_minute:key:key1"
     per_minute = Rule(RuleKind.REQUESTS_PER_MINUTE, "key", "key1", 10_000)
-    for _ in range(40):
+    lengths = []
+    for _ in range(400):
         await world.must_admit(world.job(), rules=(per_minute,))
-        world.clock.advance(5_000)
-    assert await client.hlen(f"{CELL}:u:requests_per_minute:key:key1") <= 14
+        left_ms = await client.pttl(key)
+        assert left_ms >= 60_060
+        lengths.append(await client.strlen(key) // 16)
+        world.clock.advance(500)
+        await client.pexpire(key, left_ms - 500)
+    assert max(lengths[:150]) == 150
+    assert max(lengths) <= 2 * 120 + 66
+    assert await client.pttl(key) <= 120_000
 
 
 async def test_a_calendar_counter_is_kept_three_days_beyond_its_window(world: World, client: Redis):

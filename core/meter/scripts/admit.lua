@@ -92,25 +92,14 @@ local reserved = cost_nano(meta.pt, 0, meta.out, price[2], price[3], price[4])
 local reserved_tokens = meta.pt + meta.out
 local UNITS = {tokens = reserved_tokens, nano = reserved}
 
-local function window_add(name, window, index, gone)
-  local key = base .. 'u:' .. name
-  if call('HINCRBY', key, int(index), 1) == 1 then
-    call('PEXPIRE', key, int(math.ceil(window / SUBS * (SUBS + 2))))
-    if gone then
-      call('HDEL', key, unpack(gone))
-    end
-  end
-end
-
 -- Each check answers remaining and reset_ms after this request, and what reserving it needs; or a refusal instead.
 local function check_window(rule, number)
-  local window, limit = WINDOW_MS[rule[1]], rule[3]
-  local used, index, counts, _, gone = window_counts(rule[2], window)
-  if rule[4] and used + 1 > limit then
-    local retry = limit > 0 and window_retry_ms(window, index, counts, used + 1 - limit) or -1
-    return refuse('rule', rule[1], '', limit, math.floor(limit - used), retry, number)
+  local limit, log = rule[3], read_log(rule[2], WINDOW_MS[rule[1]])
+  if rule[4] and log.used + 1 > limit then
+    local retry = limit > 0 and log_retry_ms(log, log.used + 1 - limit) or -1
+    return refuse('rule', rule[1], '', limit, limit - log.used, retry, number)
   end
-  return nil, math.floor(limit - used - 1), window_reset_ms(window, index), {index, gone}
+  return nil, limit - log.used - 1, leaves_in_ms(log, slot_now(log)), log
 end
 
 local function check_bucket(rule, number)
@@ -170,7 +159,7 @@ for number, rule in ipairs(meta.rules) do
   if not counted[name] then
     counted[name] = true
     if WINDOW_MS[kind] then
-      window_add(name, WINDOW_MS[kind], plan[1], plan[2])
+      log_add(plan)
     elseif kind == 'tokens_per_minute' then
       bucket_set(name, rule[3], plan)
     elseif kind == 'concurrency' then

@@ -4,8 +4,8 @@ local epoch = epoch_now()
 local function state_of(rule)
   local kind, name, limit = rule[1], rule[2], rule[3]
   if WINDOW_MS[kind] then
-    local used, _, _, newest = window_counts(name, WINDOW_MS[kind])
-    return math.floor(limit - used), window_reset_ms(WINDOW_MS[kind], newest)
+    local log = read_log(name, WINDOW_MS[kind])
+    return limit - log.used, log_reset_ms(log)
   elseif kind == 'tokens_per_minute' then
     local level = bucket_level(name, limit)
     return math.floor(level), bucket_reset_ms(limit, level)

@@ -1,13 +1,11 @@
-"""What rules count with: a sliding window, a bucket, a number of open records, and calendar windows."""
+"""What rules count with, beside the log of requests: a bucket, and calendar windows."""
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 from core.queue.rules import CALENDAR, Rule, RuleKind, Window
 
 MINUTE_MS = 60_000
 OPEN_RETRY_MS = 1_000
-SUBS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,50 +17,6 @@ class Amount:
 
     def __sub__(self, other: "Amount") -> "Amount":
         return Amount(self.tokens - other.tokens, self.nano - other.nano)
-
-
-class RequestWindow:
-    """Requests of the last span: 120 whole sub-windows and, in proportion, a part of the oldest. Moments are in
-    120ths of a millisecond, so that a sub-window of any span is whole.
-    """
-
-    def __init__(self, span_ms: int) -> None:
-        self._sub = span_ms
-        self._counts: defaultdict[int, int] = defaultdict(int)
-
-    def used(self, now_ms: int) -> int:
-        """Rounded up, so that the limit is never passed."""
-        current, elapsed = divmod(now_ms * SUBS, self._sub)
-        whole = sum(count for index, count in self._counts.items() if index > current - SUBS)
-        oldest = self._counts.get(current - SUBS, 0)
-        return whole - (-oldest * (self._sub - elapsed) // self._sub)
-
-    def add(self, now_ms: int) -> None:
-        current = now_ms * SUBS // self._sub
-        self._counts[current] += 1
-        for index in [index for index in self._counts if index < current - SUBS]:
-            del self._counts[index]
-
-    def retry_after_ms(self, limit: int, now_ms: int) -> int | None:
-        """The first moment at which enough of the oldest requests have left; None: no time cures it."""
-        if limit < 1:
-            return None
-        current = now_ms * SUBS // self._sub
-        younger = sum(count for index, count in self._counts.items() if index >= current - SUBS)
-        for leaving in range(current - SUBS, current + 1):
-            count = self._counts.get(leaving, 0)
-            younger -= count
-            if younger < limit and count > 0:
-                kept = min(self._sub, (limit - 1 - younger) * self._sub // count)
-                return max(1, self._until_ms((leaving + SUBS + 1) * self._sub - kept, now_ms))
-        return 1
-
-    def reset_ms(self, now_ms: int) -> int:
-        newest = max((index for index, count in self._counts.items() if count), default=None)
-        return 0 if newest is None else max(0, self._until_ms((newest + SUBS + 1) * self._sub, now_ms))
-
-    def _until_ms(self, moment: int, now_ms: int) -> int:
-        return -((now_ms * SUBS - moment) // SUBS)
 
 
 class TokenBucket:

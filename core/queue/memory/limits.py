@@ -9,11 +9,11 @@ from core.queue.memory.counters import (
     OPEN_RETRY_MS,
     Amount,
     Calendar,
-    RequestWindow,
     TokenBucket,
     units,
     window_at,
 )
+from core.queue.memory.request_log import RequestLog
 from core.queue.rules import CALENDAR, Rule, RuleKind, RuleState, Window
 
 SPAN_MS = {RuleKind.REQUESTS_PER_SECOND: 1_000, RuleKind.REQUESTS_PER_MINUTE: 60_000}
@@ -23,7 +23,7 @@ class Limits:
     """Every counter that a rule has named so far, by kind and counter."""
 
     def __init__(self) -> None:
-        self._windows: dict[tuple[RuleKind, str], RequestWindow] = {}
+        self._logs: dict[tuple[RuleKind, str], RequestLog] = {}
         self._buckets: defaultdict[str, TokenBucket] = defaultdict(TokenBucket)
         self._open: defaultdict[str, int] = defaultdict(int)
         self._calendars: defaultdict[tuple[RuleKind, str], Calendar] = defaultdict(Calendar)
@@ -53,7 +53,7 @@ class Limits:
         for rule in _counted_once(rules):
             match rule.kind:
                 case RuleKind.REQUESTS_PER_SECOND | RuleKind.REQUESTS_PER_MINUTE:
-                    self._window(rule).add(now_ms)
+                    self._log(rule).add(now_ms)
                 case RuleKind.CONCURRENCY:
                     self._open[rule.counter] += 1
                 case _:
@@ -134,7 +134,7 @@ class Limits:
             case RuleKind.CONCURRENCY:
                 return rule.limit - self._open[rule.counter]
             case RuleKind.REQUESTS_PER_SECOND | RuleKind.REQUESTS_PER_MINUTE:
-                return rule.limit - self._window(rule).used(now_ms)
+                return rule.limit - self._log(rule).used(now_ms)
             case _:
                 return rule.limit - (self._used(rule, now_ms) or 0)
 
@@ -145,7 +145,7 @@ class Limits:
             case RuleKind.CONCURRENCY:
                 return OPEN_RETRY_MS
             case RuleKind.REQUESTS_PER_SECOND | RuleKind.REQUESTS_PER_MINUTE:
-                return self._window(rule).retry_after_ms(rule.limit, now_ms)
+                return self._log(rule).retry_after_ms(rule.limit, now_ms)
             case RuleKind.TOKENS_PER_MONTH:
                 return self._reset_ms(rule, now_ms)
             case _:
@@ -158,7 +158,7 @@ class Limits:
             case RuleKind.CONCURRENCY:
                 return 0  # nobody knows
             case RuleKind.REQUESTS_PER_SECOND | RuleKind.REQUESTS_PER_MINUTE:
-                return self._window(rule).reset_ms(now_ms)
+                return self._log(rule).reset_ms(now_ms)
             case _:
                 window = window_at(rule, now_ms)
                 return 0 if window is None else window.end_ms - now_ms
@@ -170,11 +170,11 @@ class Limits:
     def _calendar(self, rule: Rule) -> Calendar:
         return self._calendars[rule.kind, rule.counter]
 
-    def _window(self, rule: Rule) -> RequestWindow:
+    def _log(self, rule: Rule) -> RequestLog:
         key = (rule.kind, rule.counter)
-        if key not in self._windows:
-            self._windows[key] = RequestWindow(SPAN_MS[rule.kind])
-        return self._windows[key]
+        if key not in self._logs:
+            self._logs[key] = RequestLog(SPAN_MS[rule.kind])
+        return self._logs[key]
 
 
 def _counted_once(rules: Sequence[Rule]) -> list[Rule]:
