@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from billing.accounts import Available, CreditHold, available, hold, release
+from billing.accounts import Available, CreditHold, available, hold, lock_account, release
 from billing.epochs import EpochRow, LastEpoch, begin_epoch, confirm_epoch, due_epochs, last_epoch
 from billing.transfers import CreditTransfer
 from core.clock import Clock
@@ -43,20 +43,36 @@ class TreasurySettings:
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """What came of asking: `given_nano` went to Redis now, `level_nano` is free there with it. `held_before_nano` is
-    held by epochs that are not closed yet, and may come back.
+    """What came of asking: `given_nano` went to Redis now, `level_nano` is free there with it. `moving_nano` is on its
+    way between SQL and Redis; `held_before_nano` is held by epochs that are not closed yet, and may come back.
     """
 
     given_nano: int
     level_nano: int
     reserved_nano: int
     account: Available
+    moving_nano: int
     held_before_nano: int
+
+    @property
+    def free_nano(self) -> int:
+        """What a request can have as soon as nothing is on its way any more."""
+        return self.account.available_nano + self.level_nano + self.moving_nano
 
     @property
     def balance_nano(self) -> int:
         """What the organisation has left, open reservations included."""
-        return self.account.available_nano + self.level_nano + self.reserved_nano
+        return self.free_nano + self.reserved_nano
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What `lend` found in SQL and set aside there; 0 where nothing is missing or too little is left."""
+
+    amount_nano: int
+    account: Available
+    moving_nano: int
+    before_nano: int
 
 
 class Treasury:
@@ -109,15 +125,24 @@ class Treasury:
         missing_nano = needed_nano - level.available_nano
         least_nano = missing_nano if least_nano is None else least_nano - level.available_nano
         transfer_id = self._ids.token(_ID_BYTES)
-        amount_nano, account, before_nano = await asyncio.to_thread(
-            self._hold, transfer_id, organisation, epoch, missing_nano, least_nano
-        )
-        if amount_nano:
-            if not await self._store.give(transfer_id, organisation, epoch, amount_nano):
+        found = await asyncio.to_thread(self._hold, transfer_id, organisation, epoch, missing_nano, least_nano)
+        if found.amount_nano:
+            if not await self._store.give(transfer_id, organisation, epoch, found.amount_nano):
                 await asyncio.to_thread(self._void, transfer_id)
                 raise EpochNotOpenError
             await asyncio.to_thread(self._done, transfer_id)
-        return Lent(amount_nano, level.available_nano + amount_nano, level.reserved_nano, account, before_nano)
+        # After SQL: a gift that was done there by then is seen here now. A return that began later was seen before.
+        now = await self._store.level(organisation)
+        if now.epoch != epoch:
+            raise EpochNotOpenError
+        return Lent(
+            given_nano=found.amount_nano,
+            level_nano=now.available_nano,
+            reserved_nano=now.reserved_nano,
+            account=found.account,
+            moving_nano=found.moving_nano + max(0, level.available_nano + found.amount_nano - now.available_nano),
+            held_before_nano=found.before_nano,
+        )
 
     async def take_back(self, organisation: str, amount_nano_max: int) -> int:
         """Make free in SQL what lies idle in Redis; how much it was. Raises EpochNotOpenError."""
@@ -170,24 +195,24 @@ class Treasury:
         with self._database.unit_of_work() as session:
             confirm_epoch(session, number, self._clock.now_ms())
 
-    def _hold(
-        self, transfer_id: str, organisation: str, epoch: int, missing_nano: int, least_nano: int
-    ) -> tuple[int, Available, int]:
+    def _hold(self, transfer_id: str, organisation: str, epoch: int, missing_nano: int, least_nano: int) -> _Held:
         with self._database.unit_of_work() as session:
             confirm_epoch(session, epoch, self._clock.now_ms())  # an epoch that carries credit was opened for sure
             account = available(session, organisation)
             block_nano = account.available_nano // self._settings.block_parts
             amount_nano = min(max(missing_nano, block_nano), account.available_nano)
             wanted = missing_nano > 0 and amount_nano > 0 and amount_nano >= least_nano
-            if wanted and hold(session, organisation, epoch, amount_nano):
-                session.add(self._transfer(transfer_id, organisation, epoch, GIFT, amount_nano, HELD))
-                account = available(session, organisation)
-            else:
+            if not wanted or not hold(session, organisation, epoch, amount_nano):
                 amount_nano = 0
+            # Whoever holds or releases takes the same lock: nothing is left out of both figures.
+            account = lock_account(session, organisation)
+            moving_nano = _moving(session, organisation, epoch)
+            if amount_nano:
+                session.add(self._transfer(transfer_id, organisation, epoch, GIFT, amount_nano, HELD))
             before = select(CreditHold.held_nano).where(
                 CreditHold.organisation == organisation, CreditHold.epoch != epoch
             )
-            return amount_nano, account, sum(session.scalars(before))
+            return _Held(amount_nano, account, moving_nano, sum(session.scalars(before)))
 
     def _ask_back(self, transfer_id: str, organisation: str, epoch: int, amount_nano_max: int) -> None:
         with self._database.unit_of_work() as session:
@@ -267,3 +292,13 @@ class Treasury:
             if left.held_nano:
                 release(session, left.organisation, row.number, left.held_nano)
         row.closed_ms = self._clock.now_ms()
+
+
+def _moving(session: Session, organisation: str, epoch: int) -> int:
+    """Held and not yet seen to be in Redis, or asked back and not yet free here."""
+    query = select(CreditTransfer.amount_nano).where(
+        CreditTransfer.organisation == organisation,
+        CreditTransfer.epoch == epoch,
+        CreditTransfer.state.in_((HELD, ASKED)),
+    )
+    return sum(session.scalars(query))

@@ -29,18 +29,20 @@ Answer = TypeVar("Answer")
 @dataclass(frozen=True, slots=True)
 class FundingSettings:
     """An organisation whose free credit in Redis covers fewer than `low_requests` of what it just asked for is given
-    the next block in the background, at most every `refill_ms`.
+    the next block in the background, at most every `refill_ms`. Credit that is on its way between SQL and Redis is
+    waited for `moving_ms` at a time.
     """
 
     wait_s: float = 5.0
     retry_after_s: int = 2
     low_requests: int = 16
     refill_ms: int = 100
+    moving_ms: int = 100
 
 
 @dataclass(slots=True)
 class _Round:
-    """Who is short of credit now, until billing is asked: their needs in sum, and the smallest."""
+    """Who is short of credit until billing is asked: their needs in sum, and the smallest."""
 
     needed_nano: int = 0
     least_nano: int = 0
@@ -70,13 +72,17 @@ class BillingFunding:
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
         self._refilling: set[str] = set()
         self._rounds: dict[str, _Round] = {}
+        self._lending: dict[str, asyncio.Task[Lent]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def lend(self, admission: Admission, refused: Refused) -> None:
         needed_nano = refused.refusal.limit
         lent = await self._within(self._join_round(admission.job.organisation, needed_nano))
-        if lent.level_nano < needed_nano:
+        if lent.level_nano >= needed_nano:
+            return
+        if lent.free_nano < needed_nano:
             raise self._shortage(refused, lent)
+        await asyncio.sleep(self._settings.moving_ms / 1_000)  # another gateway has it in its hands
 
     async def seed(self, admission: Admission) -> None:
         """All calendar counters of the admission, for each of them would be refused in its turn."""
@@ -121,20 +127,30 @@ class BillingFunding:
             self._refilling.discard(organisation)
 
     def _join_round(self, organisation: str, needed_nano: int) -> "asyncio.Task[Lent]":
-        """All who are short in the same moment are lent to together, for what they need in sum."""
+        """All who are short while billing is being asked for their organisation are lent to together when that is over,
+        for what they need in sum: asked for each of them, block by block would go to Redis that none of them needs.
+        """
         current = self._rounds.get(organisation)
         if current is None:
             current = self._rounds[organisation] = _Round()
-            current.task = self._keep(self._lend_round(organisation, current))
+            before = self._lending.get(organisation)
+            current.task = self._lending[organisation] = self._keep(self._lend_round(organisation, current, before))
         current.needed_nano += needed_nano
         current.least_nano = min(needed_nano, current.least_nano or needed_nano)
         assert current.task is not None
         return current.task
 
-    async def _lend_round(self, organisation: str, current: "_Round") -> Lent:
-        await asyncio.sleep(0)  # the others of this moment join
+    async def _lend_round(self, organisation: str, current: "_Round", before: "asyncio.Task[Lent] | None") -> Lent:
+        if before is None:
+            await asyncio.sleep(0)  # the others of this moment join
+        else:
+            await asyncio.wait((before,))
         del self._rounds[organisation]
-        return await self._treasury.lend(organisation, current.needed_nano, current.least_nano)
+        try:
+            return await self._treasury.lend(organisation, current.needed_nano, current.least_nano)
+        finally:
+            if self._lending.get(organisation) is current.task:
+                del self._lending[organisation]
 
     async def _once(self, what: Hashable, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
         """Whoever asks for the same at the same time waits for the same answer."""

@@ -37,6 +37,22 @@ class Generations:
         self.published += 1
 
 
+class SlowStore:
+    """Gifts arrive while `arriving` is set."""
+
+    def __init__(self, store):
+        self._store = store
+        self.arriving = asyncio.Event()
+        self.arriving.set()
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def give(self, *arguments):
+        await self.arriving.wait()
+        return await self._store.give(*arguments)
+
+
 class Principals:
     def __init__(self):
         self.generation = 1
@@ -57,14 +73,20 @@ class World(Stage):
     def __init__(self, database):
         super().__init__()
         self.database = database
-        self.store = MemoryCreditStore(self.broker)
+        self.store = SlowStore(MemoryCreditStore(self.broker))
         self.counters = MemoryCounterStore(self.broker, self.clock)
         self.treasury = Treasury(database, self.store, self.clock, SystemIds(self.clock))
         self.generations = Generations()
         self.principals = Principals()
         quiet = structlog.wrap_logger(structlog.ReturnLogger())
         self.funding = BillingFunding(
-            self.treasury, self.generations, self.counters, database, self.clock, quiet, FundingSettings(refill_ms=1)
+            self.treasury,
+            self.generations,
+            self.counters,
+            database,
+            self.clock,
+            quiet,
+            FundingSettings(refill_ms=1, moving_ms=1),
         )
         self.gate = Gate(self.exchange, self.principals, self.funding)
 
@@ -134,6 +156,34 @@ async def test_without_credit_the_figures_are_told(world):
         await world.open()
     assert refused.value.kind.status == 402
     assert all(str(figure) in refused.value.message for figure in (COST_NANO, COST_NANO - 1))
+
+
+async def test_credit_on_its_way_is_waited_for_and_never_called_used_up(world):
+    world.pay_in(COST_NANO)
+    await world.treasury.ensure_epoch()
+    world.store.arriving.clear()
+    other = asyncio.create_task(world.treasury.lend("org", COST_NANO))  # of another gateway
+    async with asyncio.timeout(20):
+        while not world.account().held_nano:  # noqa: ASYNC110 - a thread makes it true
+            await asyncio.sleep(0.005)
+    assert await outcome(world) == (503, "unreachable_backend")
+    world.store.arriving.set()
+    await other
+    assert await outcome(world) == (200, "")
+    assert await outcome(world) == (429, "credit_reserved")
+
+
+async def test_who_comes_while_a_block_is_on_its_way_needs_no_other(world):
+    world.pay_in(1_000 * COST_NANO)
+    await world.treasury.ensure_epoch()
+    world.store.arriving.clear()
+    asked = []
+    for _ in range(20):
+        asked.append(asyncio.create_task(outcome(world)))
+        await asyncio.sleep(0.002)  # each in a moment of its own
+    world.store.arriving.set()
+    assert await asyncio.gather(*asked) == [(200, "")] * 20
+    assert world.account().held_nano == 100 * COST_NANO
 
 
 async def test_after_a_restart_of_redis_held_credit_is_our_trouble_not_the_customers(world):

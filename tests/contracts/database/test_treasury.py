@@ -97,6 +97,24 @@ async def test_more_than_the_balance_is_not_lent(stage):
     assert stage.account().available_nano == 0
 
 
+async def test_what_is_on_its_way_is_neither_lent_nor_missing_from_the_balance(stage):
+    stage.pay_in(100)
+    await stage.treasury.ensure_epoch()
+    stage.store.fail_before = {"give"}
+    with pytest.raises(ConnectionError):
+        await stage.lend(100)  # held, and Redis has not heard of it
+    lent = await stage.lend(1)
+    assert (lent.given_nano, lent.level_nano, lent.moving_nano, lent.balance_nano) == (0, 0, 100, 100)
+    stage.store.fail_before = set()
+    stage.clock.advance(6_000)
+    await stage.treasury.sweep()
+    stage.store.fail_after = {"take_back"}
+    with pytest.raises(ConnectionError):
+        await stage.treasury.take_back(ORG, 100)  # out of Redis, and SQL has not heard of it
+    lent = await stage.lend(1)
+    assert (lent.given_nano, lent.level_nano, lent.moving_nano, lent.balance_nano) == (0, 0, 100, 100)
+
+
 async def test_parallel_lenders_never_lend_more_than_there_is(stage):
     stage.pay_in(1_000)
     await stage.treasury.ensure_epoch()
