@@ -70,7 +70,8 @@ vllm: .venv-vllm/.installed ## vLLM for CPUs in an environment of its own, for t
 vllm-test: .venv-vllm/.installed-dev ## The engine contract suite over vLLM: about ten minutes on two cores
 	@TRAMONTANE_TEST_ENGINES=vllm OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest -v $(IN_ONE_LOOP) \
 	  tests/contracts/engines/test_engines.py tests/contracts/engines/test_oracle.py \
-	  tests/contracts/engines/test_json_schemas.py tests/contracts/engines/test_vllm_engine.py $(ARGS)
+	  tests/contracts/engines/test_json_schemas.py tests/contracts/engines/test_experts.py \
+	  tests/contracts/engines/test_vllm_engine.py $(ARGS)
 
 $(VENV)/.models: pyproject.toml deploy/install
 	@deploy/install models

@@ -12,12 +12,15 @@ from structlog.stdlib import BoundLogger
 from billing import grants, task_runs
 from billing.check import Findings, check_books
 from billing.check_cell import check_cell
+from billing.experts import forget as forget_experts
+from billing.experts_move import move_experts
 from billing.models import BooksCheck
 from billing.rollups import HOUR_MS, hour_from_records, hour_stored, rebuild_hour
 from billing.seal import seal_closed_hours
 from billing.treasury import EpochNotOpenError, Treasury
 from core.clock import Clock
 from core.db import Database, DatabaseUnavailableError
+from core.experts import RedisExpertLog
 from core.ids import IdSource
 from core.meter.credit_redis import RedisCreditStore
 from core.redis import connect
@@ -27,6 +30,7 @@ DAY_MS = 24 * HOUR_MS
 YOUNG_MS = 3 * HOUR_MS  # what the hourly check looks at in detail
 RUNS_KEPT_MS = 7 * DAY_MS
 CHECKS_KEPT_MS = 90 * DAY_MS
+EXPERTS_KEPT_MS = 90 * DAY_MS
 RUN_MS_MAX = 30 * MINUTE_MS
 
 
@@ -153,6 +157,18 @@ def _tidy(shop: Workshop, window_ms: int) -> None:
     with shop.database.unit_of_work() as session:
         task_runs.forget(session, window_ms - RUNS_KEPT_MS)
         session.execute(delete(BooksCheck).where(BooksCheck.at_ms < window_ms - CHECKS_KEPT_MS))
+        forget_experts(session, window_ms - EXPERTS_KEPT_MS)
+
+
+def _move_experts(shop: Workshop, _window_ms: int) -> None:
+    async def move() -> None:
+        log = RedisExpertLog(connect(shop.redis_url, shop.redis_timeout_s), shop.cell)
+        try:
+            await move_experts(shop.database, log, shop.cell)
+        finally:
+            await log.close()
+
+    asyncio.run(move())
 
 
 def make_up(shop: Workshop) -> int:
@@ -179,6 +195,7 @@ def _by_name(*jobs: Job) -> Mapping[str, Job]:
 
 JOBS = _by_name(
     Job("treasury", 15_000, _sweep_treasury),
+    Job("experts", 30_000, _move_experts),
     Job("seal", 10 * MINUTE_MS, _seal),
     Job("expire", 10 * MINUTE_MS, _expire),
     Job("rollups", HOUR_MS, _mend_rollups, windows_kept=24),

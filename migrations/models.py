@@ -5,6 +5,7 @@ from sqlalchemy import MetaData
 from billing.accounts import CreditAccount
 from billing.customers import Customer
 from billing.epochs import EpochRow
+from billing.experts import ExpertCount
 from billing.grants import Grant
 from billing.journal import LedgerEntry
 from billing.models import UsageRecord
@@ -22,6 +23,7 @@ assert all(
         CreditTransfer,
         Customer,
         EpochRow,
+        ExpertCount,
         Grant,
         LedgerEntry,
         PriceVersion,

@@ -8,7 +8,8 @@ from structlog.stdlib import BoundLogger
 
 from core.queue.executor import Ended, ExecutorStats
 from core.wire import Job, Piece
-from workers.engines.base import Engine, Tokens
+from workers.engines.base import Engine, Routed, Tokens
+from workers.experts import ExpertReporter
 from workers.requests import Request
 from workers.text import Vocabulary
 
@@ -18,7 +19,11 @@ class Generator:
     whole request with it, for half an answer is not charged.
     """
 
-    def __init__(self, engine: Engine, vocabulary: Vocabulary, log: BoundLogger) -> None:
+    def __init__(
+        self, engine: Engine, vocabulary: Vocabulary, log: BoundLogger, reporter: ExpertReporter | None = None
+    ) -> None:
+        """`reporter`, which becomes the generator's own, hears how experts were chosen."""
+        self._reporter = reporter
         self._engine = engine
         self._vocabulary = vocabulary
         self._marked = vocabulary.with_tool_marker()
@@ -35,7 +40,10 @@ class Generator:
         vocabulary = self._marked if job.tool_marker else self._vocabulary
         request = Request(job, vocabulary, partial(self._engine.abort, job.request_id), self._events)
         self._requests[job.request_id] = request
-        self._engine.submit(job)
+        if self._reporter is not None and self._reporter.wants(job.request_id):
+            self._engine.submit(job, count_experts=True)
+        else:
+            self._engine.submit(job)
         for choice in request.stopped:  # the earlier attempt got as far as the stop string
             self._engine.abort(job.request_id, choice)
 
@@ -80,11 +88,17 @@ class Generator:
 
     async def close(self) -> None:
         await self._engine.close()
+        if self._reporter is not None:
+            await self._reporter.close()
 
     async def _pump(self) -> None:
         """The engine's steps, each after the one before was taken, so that whoever takes them holds the engine back."""
         async for outputs in self._engine.steps():
             for output in outputs:
+                if isinstance(output, Routed):
+                    if self._reporter is not None:
+                        self._reporter.put(output.sample)
+                    continue
                 request = self._requests.get(output.request_id)
                 if request is None:
                     continue

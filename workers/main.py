@@ -8,13 +8,16 @@ from structlog.stdlib import BoundLogger
 from core.catalog import Tier
 from core.clock import Clock
 from core.errors import SetupError
+from core.experts import RedisExpertLog
 from core.installation import catalog_for
 from core.logs import set_up_logs
 from core.queue.metrics import WorkerMetrics
 from core.queue.process import Work, serve
+from core.redis import connect
 from core.settings import limit_threads, read_settings
 from core.weights import resolve_weights
 from workers.engines.factory import make_engine
+from workers.experts import ExpertReporter
 from workers.generator import Generator
 from workers.settings import WorkerSettings
 from workers.text import Vocabulary
@@ -32,7 +35,9 @@ def main() -> int:
 
     def make(tier: Tier, clock: Clock, log: BoundLogger) -> Generator:
         engine = make_engine(tier, resolve_weights(tier.weights, settings.home), clock, log)
-        return Generator(engine, vocabulary(tier.tokenizer), log)
+        experts = RedisExpertLog(connect(settings.redis(), settings.redis_timeout_s), settings.cell)
+        reporter = ExpertReporter(experts, settings.experts_one_in, log)
+        return Generator(engine, vocabulary(tier.tokenizer), log, reporter)
 
     work = Work(tiers, make, WorkerMetrics(CollectorRegistry()).of)
     return serve(work, settings, settings.loop(), catalog, set_up_logs("worker", settings.log_level))

@@ -10,6 +10,9 @@ class WorkerSettings(PlatformSettings):
     drain_s: float = Field(default=120.0, ge=0, description="After SIGTERM: how long running requests may go on.")
     engine_stall_s: float = Field(default=30.0, gt=0, description="A busy engine without a step for so long hangs.")
     outbox_tokens_max: int = Field(default=200_000, gt=0, description="Tokens kept while Redis is away.")
+    experts_one_in: int = Field(
+        default=16, ge=0, description="Of so many requests to a mixture of experts one is counted; 0: none."
+    )
 
     def loop(self) -> LoopSettings:
         return LoopSettings(

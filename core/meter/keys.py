@@ -31,6 +31,7 @@ Everything that must agree lies under one hash tag, the cell. Only reply streams
 | `:w:WORKER` `:wj:WORKER` `:wc:WORKER` | string, set, set | tier; requests held; requests to abort |
 | `:slots:TIER` | hash | slots by worker |
 | `:usage` `:dead` | stream | usage events; dead letters |
+| `:experts` | stream | how experts were chosen, for statistics; bounded: core/experts.py |
 | `:reaped` | string | when the reaper last ran, ms |
 """
 

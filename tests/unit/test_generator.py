@@ -8,11 +8,13 @@ import structlog
 
 from core.catalog import Tier
 from core.clock import SystemClock
+from core.experts import ExpertCounts, ExpertSample, MemoryExpertLog
 from core.queue.executor import Ended
 from core.wire import CHAT, Job, Piece, Sampling
 from tests.unit.loop_bench import MODEL, VOCABULARY
-from workers.engines.base import ChoiceEnd, Tokens
+from workers.engines.base import ChoiceEnd, Tokens, routed
 from workers.engines.echo import EchoEngine
+from workers.experts import ExpertReporter
 from workers.generator import Generator
 from workers.text import Vocabulary
 
@@ -236,3 +238,29 @@ async def test_whoever_takes_no_steps_holds_the_engine_back():
     assert len(taken) <= 2
     await steps.aclose()
     await generator.close()
+
+
+class Choosy(EchoEngine):
+    """With experts, it says, if it is asked to count them."""
+
+    def submit(self, job, *, count_experts=False):
+        super().submit(job)
+        if count_experts:
+            self._out.append(routed(job, 0, ExpertCounts((0,), ((2, 2),))))
+
+
+@pytest.mark.parametrize("one_in", [1, 0])
+async def test_how_experts_were_chosen_is_reported_for_the_requests_that_are_sampled(one_in):
+    log, expert_log = structlog.get_logger(), MemoryExpertLog(SystemClock())
+    tier = Tier(name="pool", engine="echo", weights="-", context_tokens=2_048, price={"input": "0"})
+    reporter = ExpertReporter(expert_log, one_in, log)
+    generator = Generator(Choosy(tier, "-", SystemClock(), log), VOCABULARY, log, reporter)
+    await generator.start()
+    generator.submit(job())
+    async with asyncio.timeout(WAIT_S):
+        async for step in generator.steps():
+            if any(isinstance(event, Ended) for event in step):
+                break
+    await generator.close()
+    found = [sample for _, sample in await expert_log.read("0-0", 10)]
+    assert found == [ExpertSample("pool", "o", "w", ExpertCounts((0,), ((2, 2),)))] * one_in

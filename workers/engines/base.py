@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from core.experts import ExpertCounts, ExpertSample
 from core.wire import Job, TokenLogprob
 
 Reason = Literal["stop", "length", "error", "aborted"]
@@ -52,7 +53,18 @@ class ChoiceEnd:
     cached_tokens: int = 0
 
 
-Output = Tokens | ChoiceEnd
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """How often each expert was chosen for one choice, prompt and output, counted as computed: not for what a cache
+    held, again for what was computed again. Its last token is not computed. Comes once, as the choice ends or after it.
+    """
+
+    request_id: str
+    choice: int
+    sample: ExpertSample
+
+
+Output = Tokens | ChoiceEnd | Routed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,7 @@ class Engine(Protocol):
     async def start(self) -> None:
         """Load the weights without blocking the event loop; returns when jobs can be submitted."""
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, *, count_experts: bool = False) -> None:
         """Begin the job's `sampling.n` choices. Never blocks and never raises for a bad job: what cannot be served
         ends with reason `error` for every choice (for choice 0 if there is no sampling).
 
@@ -80,6 +92,8 @@ class Engine(Protocol):
 
         A choice whose grammar is complete ends with `stop`, whatever min_tokens says. An engine without grammars, or
         a grammar that cannot be used, ends the job with `error`.
+
+        `count_experts`: an engine whose model is a mixture of experts tells by Routed how they were chosen.
         """
 
     def abort(self, request_id: str, choice: int | None = None) -> None:
@@ -103,6 +117,10 @@ def choice_count(job: Job) -> int:
 def emitted(job: Job, choice: int) -> tuple[int, ...]:
     """Tokens of this choice that an earlier attempt delivered."""
     return job.emitted_ids[choice] if choice < len(job.emitted_ids) else ()
+
+
+def routed(job: Job, choice: int, experts: ExpertCounts) -> Routed:
+    return Routed(job.request_id, choice, ExpertSample(job.tier, job.organisation, job.workspace, experts))
 
 
 def room_tokens(job: Job, choice: int, context_tokens: int) -> int:

@@ -17,6 +17,8 @@ from transformers.generation.continuous_batching.continuous_api import Continuou
 from transformers.utils import logging as transformers_logging
 
 from core.clock import Clock
+from core.experts import ExpertCounts
+from workers.engines.expert_counter import ExpertCounter, Rows
 from workers.engines.sampling import Draw, choose
 
 PAGE_TOKENS = 32
@@ -35,12 +37,15 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A request after a step: all token ids generated so far (an end-of-sequence id included), and whether it ended."""
+    """A request after a step: all token ids generated so far (an end-of-sequence id included), and whether it ended.
+    `experts` at its end, if they were to be counted.
+    """
 
     key: str
     token_ids: list[int]
     is_finished: bool
     error: str | None
+    experts: ExpertCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +98,29 @@ def _follow(state: Any) -> Draw:
 class _Router(OutputRouter):  # type: ignore[misc]  # the library is untyped
     """Brings a step's outputs into the event loop in one call; no handler is kept per request."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sink: Callable[[list[Progress]], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sink: Callable[[list[Progress]], None],
+        counter: ExpertCounter | None,
+    ) -> None:
         super().__init__()
         self._loop = loop
         self._sink = sink
+        self._counter = counter
 
     def deliver(self, output: Any) -> None:
         self.deliver_batch([output])
 
     def deliver_batch(self, outputs: list[Any]) -> None:
-        step = [Progress(out.request_id, out.generated_tokens, out.is_finished(), out.error) for out in outputs]
+        step = [self._progress(out) for out in outputs]
         self._loop.call_soon_threadsafe(self._sink, step)
+
+    def _progress(self, out: Any) -> Progress:
+        finished = out.is_finished()
+        ended = finished or out.error is not None
+        experts = self._counter.take(out.request_id) if ended and self._counter is not None else None
+        return Progress(out.request_id, out.generated_tokens, finished, out.error, experts)
 
 
 class _Manager(ContinuousBatchingManager):  # type: ignore[misc]  # the library is untyped
@@ -112,6 +129,11 @@ class _Manager(ContinuousBatchingManager):  # type: ignore[misc]  # the library 
     def __init__(self, threads: int, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._threads = threads
+
+    def rows(self) -> Rows:
+        """Of the step that runs."""
+        batch = self.batch_processor.inputs_and_outputs.requests_in_batch
+        return [(future.state.request_id, future.query_length) for future in batch]
 
     def start(self) -> None:
         self.background_thread_status.clear()
@@ -126,9 +148,10 @@ class _Manager(ContinuousBatchingManager):  # type: ignore[misc]  # the library 
 class Batcher:
     """The manager behind plain types. `load` and `stop` block; the rest is quick and belongs to the event loop."""
 
-    def __init__(self, manager: _Manager, sampler: _Sampler) -> None:
+    def __init__(self, manager: _Manager, sampler: _Sampler, counter: ExpertCounter | None) -> None:
         self._manager = manager
         self._sampler = sampler
+        self._counter = counter
 
     @classmethod
     def load(
@@ -158,10 +181,11 @@ class Batcher:
         processors._retrieve_processors_kwargs()  # noqa: SLF001 - it read them before ours was there
         processors.tensors_required = 1  # a row of arguments is written for each processor, also where it needs none
         processors.do_processing = True
-        manager.output_router = _Router(loop, sink)
+        counter = ExpertCounter.watch(model, manager.rows)
+        manager.output_router = _Router(loop, sink, counter)
         manager.warmup()  # takes the memory here, where a failure is the caller's, not in the thread
         manager.start()
-        return cls(manager, sampler)
+        return cls(manager, sampler, counter)
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
@@ -187,8 +211,12 @@ class Batcher:
             return None
         return "the generation thread has stopped"
 
-    def add(self, key: str, prompt_ids: Sequence[int], draw: Draw, tokens_max: int) -> None:
+    def add(
+        self, key: str, prompt_ids: Sequence[int], draw: Draw, tokens_max: int, *, count_experts: bool = False
+    ) -> None:
         """`prompt_ids` end with what the draw's choice has already put out; `key` is never used twice."""
+        if count_experts and self._counter is not None:
+            self._counter.begin(key)
         self._manager.add_request(
             list(prompt_ids),
             request_id=key,
@@ -197,9 +225,12 @@ class Batcher:
             drawn=_Drawn(draw, len(prompt_ids) - draw.position),
         )
 
-    def cancel(self, key: str) -> None:
-        """Free its slot before the next step. A step that runs may still report it; no last report follows."""
+    def cancel(self, key: str) -> ExpertCounts | None:
+        """Free its slot before the next step. A step that runs may still report it; no last report follows. Answers
+        how its experts were chosen up to the last step that is over.
+        """
         self._manager.cancel_request(key)
+        return None if self._counter is None else self._counter.take(key)
 
     def stop(self, timeout_s: float) -> None:
         self._manager.stop(block=True, timeout=timeout_s, hard_stop=True)

@@ -94,7 +94,7 @@ class EchoEngine:
         self._vocabulary = await asyncio.to_thread(Vocabulary.load, self._tier.tokenizer)
         self._ring = _words(self._vocabulary)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, *, count_experts: bool = False) -> None:  # noqa: ARG002 - there are none
         now_s = self._clock.monotonic_s()
         if not self._open:
             self._last_step_s = now_s

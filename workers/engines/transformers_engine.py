@@ -26,6 +26,7 @@ from workers.engines.base import (
     choice_count,
     emitted,
     room_tokens,
+    routed,
     unservable,
 )
 from workers.engines.cb_manager import Batcher, Progress, Sizes
@@ -45,6 +46,7 @@ class _Open:
     job: Job
     choice: int
     tokens_max: int
+    count_experts: bool
     draw: Draw | None = None
     seen: int = 0
 
@@ -83,7 +85,7 @@ class TransformersEngine:
         vocabulary = await asyncio.to_thread(Vocabulary.load, tier.tokenizer)
         self._grammars = await asyncio.to_thread(Grammars, vocabulary, self._batcher.eos_ids, self._batcher.vocabulary)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, *, count_experts: bool = False) -> None:
         if not self._keys:
             self._last_step_s = self._clock.monotonic_s()
         problem = RUNS_ALREADY if job.request_id in self._keys else self._problem(job)
@@ -91,7 +93,8 @@ class TransformersEngine:
             for choice in range(choice_count(job)):
                 self._put(ChoiceEnd(job.request_id, choice, "error", problem))
             return
-        keys = [key for choice in range(choice_count(job)) if (key := self._begin(job, choice)) is not None]
+        begun = [self._begin(job, choice, count_experts) for choice in range(choice_count(job))]
+        keys = [key for key in begun if key is not None]
         if job.grammar is None:
             for key in keys:
                 self._add(key)
@@ -103,7 +106,10 @@ class TransformersEngine:
     def abort(self, request_id: str, choice: int | None = None) -> None:
         for number in tuple(self._keys.get(request_id, ())):
             if self._batcher is not None and choice in {None, number}:
-                self._batcher.cancel(self._forget(request_id, number))
+                entry = self._open[self._keys[request_id][number]]
+                experts = self._batcher.cancel(self._forget(request_id, number))
+                if experts is not None:
+                    self._put(routed(entry.job, number, experts))
                 self._put(ChoiceEnd(request_id, number, "aborted"))
 
     async def steps(self) -> AsyncIterator[list[Output]]:
@@ -139,14 +145,14 @@ class TransformersEngine:
             return FAILED
         return unservable(job, self._tier.context_tokens, self._batcher.vocabulary)
 
-    def _begin(self, job: Job, choice: int) -> str | None:
+    def _begin(self, job: Job, choice: int, count_experts: bool) -> str | None:
         """The key of a choice that counts as open from now on; None if there is nothing to generate."""
         room = room_tokens(job, choice, self._tier.context_tokens)
         if room <= 0:
             self._put(ChoiceEnd(job.request_id, choice, "length"))
             return None
         key = f"{job.request_id}#{choice}#{next(self._serial)}"
-        self._open[key] = _Open(job, choice, room)
+        self._open[key] = _Open(job, choice, room, count_experts)
         self._keys.setdefault(job.request_id, {})[choice] = key
         return key
 
@@ -156,7 +162,9 @@ class TransformersEngine:
         assert self._batcher is not None
         assert job.sampling is not None
         entry.draw = Draw(job.sampling, job.request_id, entry.choice, emitted_ids, job.prompt_ids, constraint)
-        self._batcher.add(key, job.prompt_ids + emitted_ids, entry.draw, entry.tokens_max)
+        self._batcher.add(
+            key, job.prompt_ids + emitted_ids, entry.draw, entry.tokens_max, count_experts=entry.count_experts
+        )
 
     async def _add_constrained(self, keys: Sequence[str], grammar: str) -> None:
         """In a thread, for a large grammar takes long; meanwhile a choice may be aborted, or the engine may die."""
@@ -206,6 +214,8 @@ class TransformersEngine:
         entry.seen = len(progress.token_ids)
         if not progress.is_finished:
             return
+        if progress.experts is not None:
+            self._put(routed(entry.job, entry.choice, progress.experts))
         constraint = entry.draw.constraint
         if constraint is not None and not stopped:
             constraint.append(new[-1])  # the last token within max_tokens may be the grammar's last

@@ -15,6 +15,7 @@ from workers.engines.vllm_sampler import KEY
 CPU_KV_CACHE_MB = 256
 LIKELIEST_MAX = 20  # that a request may ask for beside each token
 SAMPLER = "workers.engines.vllm_sampler:Sampler"
+WORKER = "workers.engines.vllm_worker.CountingWorker"
 
 # What the adapter relies on: no tier may say otherwise.
 _FIXED: Mapping[str, object] = MappingProxyType(
@@ -22,6 +23,7 @@ _FIXED: Mapping[str, object] = MappingProxyType(
         "skip_tokenizer_init": True,  # token ids in, token ids out
         "generation_config": "vllm",  # a request says how it is sampled, not the checkpoint
         "logits_processors": [SAMPLER],
+        "worker_cls": WORKER,
         "logprobs_mode": "raw_logprobs",
         "max_logprobs": LIKELIEST_MAX,
         "scheduling_policy": "priority",

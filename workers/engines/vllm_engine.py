@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from structlog.stdlib import BoundLogger
@@ -20,6 +21,7 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 
 from core.catalog import Tier
 from core.clock import Clock
+from core.experts import ExpertCounts
 from core.wire import BATCH, Job, TokenLogprob, to_map
 from workers.engines.base import (
     BAD_GRAMMAR,
@@ -36,6 +38,7 @@ from workers.engines.base import (
     choice_count,
     emitted,
     room_tokens,
+    routed,
     unservable,
 )
 from workers.engines.grammar import Grammars
@@ -50,11 +53,15 @@ INTERACTIVE_PRIORITY, BATCH_PRIORITY = 0, 1  # the smaller one goes first
 
 @dataclass(slots=True)
 class _Open:
-    """A choice under way. `token_ids` is what came of it, kept only where a grammar is to be checked at its end."""
+    """A choice under way. `token_ids` is what came of it, kept only where a grammar is to be checked at its end. With
+    `count_experts` vLLM's process counts under `key`.
+    """
 
     job: Job
     choice: int
     tokens_max: int
+    key: str
+    count_experts: bool
     task: asyncio.Task[None] | None = None
     token_ids: list[int] = field(default_factory=list)
     cached_tokens: int = 0
@@ -86,6 +93,7 @@ class VllmEngine:
         self._grammars: Grammars | None = None
         self._vocabulary = 0
         self._eos_ids: tuple[int, ...] = ()
+        self._has_experts = False
         self._serial = itertools.count()
         self._open: dict[str, dict[int, _Open]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -102,7 +110,7 @@ class VllmEngine:
         threading.Thread(target=_settle, args=(loaded, self._load), name="vllm-load", daemon=True).start()
         self._llm = await asyncio.wrap_future(loaded)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, *, count_experts: bool = False) -> None:
         if not self._open:
             self._last_step_s = self._clock.monotonic_s()
         problem = RUNS_ALREADY if job.request_id in self._open else self._problem(job)
@@ -115,11 +123,14 @@ class VllmEngine:
             if room <= 0:
                 self._put(ChoiceEnd(job.request_id, choice, "length"))
                 continue
-            entry = _Open(job, choice, room)
+            key = f"{job.request_id}#{choice}#{next(self._serial)}"
+            entry = _Open(job, choice, room, key, count_experts and self._has_experts)
             self._open.setdefault(job.request_id, {})[choice] = entry
             entry.task = asyncio.create_task(self._serve(entry))
             self._tasks.add(entry.task)
             entry.task.add_done_callback(self._tasks.discard)
+            if entry.count_experts:
+                entry.task.add_done_callback(partial(self._ask_experts, entry))
 
     def abort(self, request_id: str, choice: int | None = None) -> None:
         for entry in tuple(self._open.get(request_id, {}).values()):
@@ -161,6 +172,7 @@ class VllmEngine:
         config = engine_config(self._tier, self._weights)
         self._eos_ids = eos_ids(config)
         self._vocabulary = config.model_config.get_vocab_size()
+        self._has_experts = config.model_config.is_moe
         self._grammars = Grammars(Vocabulary.load(self._tier.tokenizer), self._eos_ids, self._vocabulary)
         return AsyncLLM.from_vllm_config(
             config, stat_loggers=[lambda *_: _StepClock(self._stepped)], disable_log_stats=True
@@ -201,9 +213,8 @@ class VllmEngine:
         job, before = entry.job, emitted(entry.job, entry.choice)
         assert self._llm is not None
         prompt = tokens_input([*job.prompt_ids, *before], cache_salt=job.organisation)
-        key = f"{job.request_id}#{entry.choice}#{next(self._serial)}"
         priority = BATCH_PRIORITY if job.band == BATCH else INTERACTIVE_PRIORITY
-        async for output in self._llm.generate(prompt, self._params(entry, len(before)), key, priority=priority):
+        async for output in self._llm.generate(prompt, self._params(entry, len(before)), entry.key, priority=priority):
             self._receive(entry, output)
 
     def _params(self, entry: _Open, emitted_tokens: int) -> SamplingParams:
@@ -218,7 +229,14 @@ class VllmEngine:
             logprobs=job.sampling.logprobs,
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
-            extra_args=extra_args(job.request_id, entry.choice, ours, emitted_tokens, job.grammar),
+            extra_args=extra_args(
+                job.request_id,
+                entry.choice,
+                ours,
+                emitted_tokens,
+                job.grammar,
+                entry.key if entry.count_experts else None,
+            ),
         )
 
     def _receive(self, entry: _Open, output: RequestOutput) -> None:
@@ -252,6 +270,27 @@ class VllmEngine:
                 return
             stopped = stopped or constraint.complete
         self._end(entry, "stop" if stopped else "length")
+
+    def _ask_experts(self, entry: _Open, _ended: asyncio.Task[None]) -> None:
+        """After its last step, and after vLLM was told of an abort: nothing more will be counted for it."""
+        if not self._closed and not self._failed:
+            task = asyncio.create_task(self._tell_experts(entry))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _tell_experts(self, entry: _Open) -> None:
+        """Each card answers for the layers that it has."""
+        assert self._llm is not None
+        try:
+            answers: list[dict[int, list[int]]] = await self._llm.collective_rpc("take_experts", args=(entry.key,))
+        except EngineDeadError:
+            self._die()
+            return
+        by_layer = {int(layer): tuple(counts) for answer in answers for layer, counts in answer.items()}
+        if by_layer:
+            layers = tuple(sorted(by_layer))
+            experts = ExpertCounts(layers, tuple(by_layer[layer] for layer in layers))
+            self._put(routed(entry.job, entry.choice, experts))
 
     def _look(self) -> None:
         """Of its death vLLM tells only requests, and an idle engine has none."""

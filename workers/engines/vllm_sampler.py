@@ -73,10 +73,23 @@ class Sampler(LogitsProcessor):  # type: ignore[misc]  # vLLM is not installed w
 
 
 def extra_args(
-    request_id: str, choice: int, sampling: dict[str, Any], emitted: int, grammar: str | None
+    request_id: str,
+    choice: int,
+    sampling: dict[str, Any],
+    emitted: int,
+    grammar: str | None,
+    count_experts_as: str | None,
 ) -> dict[str, Any]:
-    """What a request carries to the sampler. `sampling` are the fields of core.wire.Sampling; `emitted` of its prompt's
-    last tokens are output of an earlier attempt.
+    """What a request carries to the sampler, and to the worker. `sampling` are the fields of core.wire.Sampling;
+    `emitted` of its prompt's last tokens are output of an earlier attempt; under `count_experts_as` the worker keeps
+    how its experts were chosen.
     """
-    given = {"request_id": request_id, "choice": choice, "sampling": sampling, "emitted": emitted, "grammar": grammar}
+    given = {
+        "request_id": request_id,
+        "choice": choice,
+        "sampling": sampling,
+        "emitted": emitted,
+        "grammar": grammar,
+        "count_experts_as": count_experts_as,
+    }
     return {KEY: given}

@@ -1,15 +1,18 @@
 """Jobs run once in each window, are made up for when they were lost, and leave the books as they should be."""
 
+import asyncio
 import json
 
 import pytest
 import redis
 import structlog
+from redis.asyncio import Redis
 from sqlalchemy import select, update
 
 from billing import task_runs
 from billing.check import Findings
 from billing.epochs import EpochRow
+from billing.experts import expert_shares
 from billing.grants import grant
 from billing.jobs import CHECKS_KEPT_MS, DAY_MS, JOBS, RUN_MS_MAX, Job, Workshop, check, make_up, run, run_now
 from billing.journal import BREAKAGE, LedgerSeal, balance
@@ -19,6 +22,7 @@ from billing.rollups import HOUR_MS
 from billing.task_runs import RunState, Window, claim, finish
 from core.clock import ManualClock
 from core.db import DatabaseUnavailableError
+from core.experts import BEGINNING, ExpertCounts, ExpertSample, RedisExpertLog, entry_place
 from core.ids import CountingIds
 from tests.books import fund, rows_of
 from tests.usage_events import usage_event
@@ -166,6 +170,21 @@ def test_a_redis_that_is_away_is_skipped_and_told(shop, told, tmp_path):
     assert isinstance(findings, Findings)
     assert findings.ok
     assert findings.skipped == ["holds: Redis does not answer (ConnectionError)"]
+
+
+async def test_chosen_experts_are_collected(shop, bundled_socket):
+    log = RedisExpertLog(Redis(unix_socket_path=bundled_socket), shop.cell)
+    try:
+        await log.append([ExpertSample("small", "o1", "w1", ExpertCounts((0,), ((3, 1),)))])
+        [(entry_id, _)] = await log.read(BEGINNING, 10)
+        assert await asyncio.to_thread(run_now, shop, JOBS["experts"])
+        assert await log.read(BEGINNING, 10) == []
+    finally:
+        await log.close()
+    at_ms, _ = entry_place(entry_id)
+    with shop.database.reading() as session:
+        [layer] = expert_shares(session, "small", at_ms - HOUR_MS, at_ms + 1)
+    assert layer.counts == (3, 1)
 
 
 def test_what_is_old_is_dropped(shop, clock):

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from core.wire import CHAT, Job, Sampling, TokenLogprob
-from workers.engines.base import ChoiceEnd, Engine, Tokens
+from workers.engines.base import ChoiceEnd, Engine, Routed, Tokens
 
 CONTEXT_TOKENS = 512
 WAIT_S = 60
@@ -36,6 +36,7 @@ class Run:
         self.ids: dict[tuple[str, int], list[int]] = defaultdict(list)
         self.logprobs: dict[tuple[str, int], list[TokenLogprob]] = defaultdict(list)
         self.ends: dict[tuple[str, int], list[ChoiceEnd]] = defaultdict(list)
+        self.routed: dict[tuple[str, int], Routed] = {}
         self.closed = False
         self._steps = engine.steps()
 
@@ -48,6 +49,10 @@ class Run:
         assert outputs, "a step brings something"
         for output in outputs:
             key = (output.request_id, output.choice)
+            if isinstance(output, Routed):
+                assert key not in self.routed
+                self.routed[key] = output
+                continue
             assert not self.ends[key], f"nothing comes after the end of {key}"
             if isinstance(output, Tokens):
                 assert output.token_ids
@@ -66,7 +71,7 @@ class Run:
 
     def forget(self) -> None:
         """What it has said so far."""
-        for kept in (self.ids, self.logprobs, self.ends):
+        for kept in (self.ids, self.logprobs, self.ends, self.routed):
             kept.clear()
 
     async def abort_all(self) -> None:
