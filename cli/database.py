@@ -13,6 +13,7 @@ from core.db import Database, DatabaseUnavailableError, connect_database, parse_
 from core.errors import PlatformError, SetupError
 from core.ids import IdSource
 from gateway.accounts.api_keys import create_key, list_keys
+from gateway.accounts.invitations import first_login_link
 from gateway.accounts.opening import open_account
 from gateway.accounts.organisations import list_organisations
 from gateway.accounts.seed import default_organisation_id, ensure_default
@@ -53,6 +54,13 @@ def first_key(settings: AccountSettings, clock: Clock, ids: IdSource) -> SecretS
             ids=ids,
         )
         return made.key
+
+
+def first_login(settings: AccountSettings, base_url: str, clock: Clock, ids: IdSource) -> SecretStr | None:
+    """A link to the console for the first administrator, another at each start; None once there is one."""
+    with opened(settings) as database, database.unit_of_work() as session:
+        link = first_login_link(session, default_organisation_id(session), actor=SYSTEM, clock=clock, ids=ids)
+        return None if link is None else link.url(settings.public_url or base_url)
 
 
 def database_name(settings: AccountSettings) -> str:

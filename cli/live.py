@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from cli.catch_up import CONSUMER, caught_up
 from cli.children import COLLECTOR_STAGE, Backends, Gateways, demo_names_missing, environment_of, process_table
-from cli.database import database_name, first_key, prepare_database
+from cli.database import database_name, first_key, first_login, prepare_database
 from cli.health import ready_url, wait_for_ready
 from cli.home import Home, empty_metrics
 from cli.leftovers import end_leftovers
@@ -197,6 +197,7 @@ async def _start(context: Context, supervisor: Supervisor, books: Books) -> Summ
     await wait_for_ready(ready_url(context.base_url), supervisor.pause)
     # Last, since a key is shown only once: a start that fails must not use it up.
     key = await asyncio.to_thread(first_key, context.settings, context.clock, context.ids)
+    link = await asyncio.to_thread(first_login, context.settings, context.base_url, context.clock, context.ids)
     return Summary(
         base_url=context.base_url,
         home=str(home.root),
@@ -204,6 +205,7 @@ async def _start(context: Context, supervisor: Supervisor, books: Books) -> Summ
         chat_model=next((tier.name for tier in catalog.tiers if tier.kind == "chat"), None),
         embed_model=next((tier.name for tier in catalog.tiers if tier.kind == "embed"), None),
         detached=context.options.detached,
+        login_link=None if link is None else link.get_secret_value(),
     )
 
 

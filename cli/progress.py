@@ -8,7 +8,9 @@ from typing import Protocol, TextIO
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a person needs once the platform is ready. `api_key` only when it was made now: it is shown once."""
+    """What a person needs once the platform is ready. `api_key` only when it was made now: it is shown once.
+    `login_link` as long as nobody has become the operator of the console.
+    """
 
     base_url: str
     home: str
@@ -16,6 +18,7 @@ class Summary:
     chat_model: str | None
     embed_model: str | None
     detached: bool
+    login_link: str | None = None
 
 
 class Progress(Protocol):

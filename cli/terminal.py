@@ -87,6 +87,11 @@ def write_block(summary: Summary, line: Callable[[str, str], None]) -> None:
     else:
         line(f"  API key    ${KEY_VARIABLE} (yours from the first run)", "")
         line("             another one: .venv/bin/tramontane keys create --workspace default --name NAME", "dim")
+    if summary.login_link is None:
+        line(f"  Console    {summary.base_url}/console", "")
+    else:
+        line(f"  Console    {summary.login_link}", "bold")
+        line("             works once, for a day: open it to become the administrator", "dim")
     for title, text in examples(summary):
         line("", "")
         line(f"# {title}", "dim")

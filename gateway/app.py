@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.errors import BAD_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, VALIDATION, PlatformError
 from gateway.admin.routers import ADMIN_BODIES, admin_routers
+from gateway.console.routers import console_routers
 from gateway.cors import with_cors
 from gateway.errors import Rendered, render, render_method_not_allowed, render_no_route
 from gateway.middleware import Edge, call_of, route_of
@@ -105,6 +106,8 @@ def create_app(services: Services) -> FastAPI:
     for router in routers:
         app.include_router(router)
     app.include_router(docs_router(TITLE))
+    for router in console_routers(services, TITLE):
+        app.include_router(router)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_middleware(edge)

@@ -40,6 +40,11 @@ class AccountsWorld:
         with self.database.unit_of_work() as session:
             return change(session, *arguments, **self.by, **options)
 
+    def do_plain(self, change, *arguments, **options):
+        """Of what acts in its own name."""
+        with self.database.unit_of_work() as session:
+            return change(session, *arguments, clock=self.clock, ids=self.ids, **options)
+
     def see(self, read, *arguments, **options):
         with self.database.reading() as session:
             return read(session, *arguments, **options)
