@@ -29,6 +29,7 @@ class Conversation:
         self.organisation = job.organisation
         self.key_id = admission.key_id
         self.generation = admission.generation
+        self.expires_ms: int | None = None  # when its key ends by itself
         self._deadline_ms = job.deadline_ms
         self._streamed = job.streamed
         self._outlives_client = job.keep_answer and not job.streamed
@@ -148,7 +149,7 @@ class Conversation:
 
     async def revoke(self) -> None:
         """Its key may no longer ask for anything: it pays as if the client had left now."""
-        error = "The API key was revoked."
+        error = "The API key is no longer valid."
         left: Finished | PlatformError = PlatformError(UNAUTHORIZED, error)
         if self._handed_out:
             left = Finished(("error",) * self._choices, Usage(), ended_by=REVOKED, error=error)

@@ -46,17 +46,20 @@ class Gate:
 
     async def open(self, caller: Caller, admit: Callable[[Principal], Admission]) -> Conversation | Repeated:
         """Raises PlatformError with the rule that refused. `admit` is called again for a principal loaded anew."""
-        admission = admit(caller.principal)
+        principal = caller.principal
+        admission = admit(principal)
         before: RefusedBy | None = None
         for _ in range(TRIES_MAX):
             answer = await self._exchange.ask(admission)
             if isinstance(answer, Conversation):
+                answer.expires_ms = principal.expires_ms
                 self._funding.spent(admission, answer.admitted.credit_left_nano)
             if not isinstance(answer, Refused):
                 return answer
             if answer.by is RefusedBy.STALE and before is not RefusedBy.STALE:
                 self._principals.forget(caller.secret)
-                admission = admit(await self._principals.by_key(caller.secret))
+                principal = await self._principals.by_key(caller.secret)
+                admission = admit(principal)
             elif not await self._cured(admission, answer):
                 raise refusal_error(answer)
             before = answer.by

@@ -100,7 +100,7 @@ async def _serve(
     principals = SqlPrincipals(database, peppers, clock, [tier.name for tier in catalog.tiers])
     refusals = RedisRefusalLog(client, settings.cell, clock)
     refused = RefusalBuffer(refusals, log)
-    watch = Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, log)
+    watch = Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, clock, log)
     funding = BillingFunding(treasury, publisher, counters, database, clock, log)
     services = Services(
         settings=settings,

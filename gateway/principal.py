@@ -14,7 +14,8 @@ class Principal:
     """`generation` is the organisation's number read before the rest was loaded; `weight` its share in the fair
     queue; `rules` are all limits that apply to any tier, in the order in which they are checked; `prices` by tier, the
     version in force and the next; `tiers` None: all; `networks` empty: any address. `lenient` accepts what OpenAI
-    clients send. `user_id` is who owns the key, empty for one that the command line made.
+    clients send. `user_id` is who owns the key, empty for one that the command line made. `expires_ms`: when the key
+    ends by itself.
     """
 
     key_id: str
@@ -30,6 +31,15 @@ class Principal:
     lenient: bool = False
     user_id: str = ""
     key_name: str = ""
+    expires_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of a key that may run inference: its organisation's current generation, and when the key ends by itself."""
+
+    generation: int
+    expires_ms: int | None = None
 
 
 class PrincipalSource(Protocol):
@@ -39,7 +49,7 @@ class PrincipalSource(Protocol):
     def forget(self, secret: str) -> None:
         """Admission called it stale: load it anew at the next call."""
 
-    async def valid(self, key_id: str) -> int | None:
-        """The organisation's current generation if this key may still run inference; None if it is revoked or expired,
-        or its organisation or workspace is suspended. Raises PlatformError(UNAVAILABLE) when nobody can tell now.
+    async def valid(self, key_id: str) -> Standing | None:
+        """How this key stands if it may still run inference; None if it is revoked or expired, or its organisation or
+        workspace is suspended. Raises PlatformError(UNAVAILABLE) when nobody can tell now.
         """

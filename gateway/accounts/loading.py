@@ -17,7 +17,7 @@ from gateway.accounts.limits import SubjectKind
 from gateway.accounts.models import ACTIVE, ApiKey, KeySecret, Limit, Organisation, Plan, Workspace
 from gateway.accounts.rules import Bound, RuleIds, effective_rules
 from gateway.accounts.scopes import INFERENCE
-from gateway.principal import Principal
+from gateway.principal import Principal, Standing
 
 NOT_A_KEY = "Unauthorized: this is not a valid API key."
 REVOKED = "Unauthorized: this API key was revoked."
@@ -68,20 +68,21 @@ def load_principal(session: Session, key_id: str, digests: Sequence[str], tiers:
         lenient=organisation_lenient if workspace.lenient is None else workspace.lenient,
         user_id=key.owner or "",
         key_name=key.name,
+        expires_ms=key.expires_ms,
     )
     ends = [at_ms for at_ms in (key.expires_ms, secret.expires_ms) if at_ms is not None]
     return Loaded(principal, until_ms=min(ends, default=None))
 
 
-def inference_generation(session: Session, key_id: str, now_ms: int) -> int | None:
-    """The organisation's generation if this key may run inference now, whichever secret it came with; else None."""
+def inference_standing(session: Session, key_id: str, now_ms: int) -> Standing | None:
+    """Of a key that may run inference now, whichever secret it came with; else None."""
     found = session.execute(_PARTS.where(ApiKey.id == key_id)).one_or_none()
     if found is None:
         return None
     key, workspace, _, _, status, generation, _ = found
     if INFERENCE not in key.scopes or _refusal(key, workspace, status, now_ms):
         return None
-    return int(generation)
+    return Standing(generation, key.expires_ms)
 
 
 _PARTS = (

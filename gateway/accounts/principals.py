@@ -12,9 +12,9 @@ from core.clock import Clock
 from core.db import Database
 from core.errors import UNAUTHORIZED, UNAVAILABLE, PlatformError
 from gateway.accounts.keys import Peppers, key_id_of
-from gateway.accounts.loading import NOT_A_KEY, inference_generation, load_principal
+from gateway.accounts.loading import NOT_A_KEY, inference_standing, load_principal
 from gateway.accounts.lookups import Lookups
-from gateway.principal import Principal
+from gateway.principal import Principal, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class _Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
-    generation: int | None
+class _Judged:
+    standing: Standing | None
 
 
 class _Lru:
@@ -90,7 +90,7 @@ class SqlPrincipals:
         self._known = _Lru(self._settings.cached_max)
         self._refused = _Lru(self._settings.cached_max)  # apart: made-up keys cannot push real ones out
         self._lookups: Lookups[_Answer] = self._bounded_lookups()
-        self._standings: Lookups[_Standing] = self._bounded_lookups()
+        self._standings: Lookups[_Judged] = self._bounded_lookups()
 
     async def by_key(self, secret: str) -> Principal:
         key_id = key_id_of(secret)
@@ -113,12 +113,12 @@ class SqlPrincipals:
             raise PlatformError(UNAUTHORIZED, answer.refusal)
         return answer.principal
 
-    async def valid(self, key_id: str) -> int | None:
-        """Asked anew each time, for it is asked when a generation has risen."""
-        standing = await self._standings.ask(key_id, lambda: self._read_standing(key_id), lambda _: None)
-        if standing is None:
+    async def valid(self, key_id: str) -> Standing | None:
+        """Asked anew each time, for it is asked when a generation has risen or a key has expired."""
+        judged = await self._standings.ask(key_id, lambda: self._judge(key_id), lambda _: None)
+        if judged is None:
             raise _unavailable()
-        return standing.generation
+        return judged.standing
 
     def forget(self, secret: str) -> None:
         digest = self._peppers.digest(secret)
@@ -148,9 +148,9 @@ class SqlPrincipals:
         fresh_until_s = asked_s + min(self._settings.fresh_s, left_s)
         return _Answer(loaded.principal, "", fresh_until_s, asked_s + min(self._settings.stale_s, left_s))
 
-    def _read_standing(self, key_id: str) -> _Standing:
+    def _judge(self, key_id: str) -> _Judged:
         with self._database.reading() as session:
-            return _Standing(inference_generation(session, key_id, self._clock.now_ms()))
+            return _Judged(inference_standing(session, key_id, self._clock.now_ms()))
 
 
 def _unavailable() -> PlatformError:

@@ -42,7 +42,7 @@ from gateway.exchange import Exchange, ExchangeSettings
 from gateway.gate import Gate
 from gateway.main import GatewayServer, bind
 from gateway.metrics import GatewayMetrics
-from gateway.principal import Principal
+from gateway.principal import Principal, Standing
 from gateway.refusal_buffer import RefusalBuffer
 from gateway.refusals import refusal_error
 from gateway.services import Lifecycle, Services
@@ -110,7 +110,7 @@ class FixedPrincipals:
         self.known = {KEY: principal()}
         self.after_forget: dict[str, Principal] = {}
         self.forgotten: list[str] = []
-        self.valid_keys: dict[str, int | None] = {}
+        self.valid_keys: dict[str, Standing] = {}
 
     async def by_key(self, secret: str) -> Principal:
         if secret not in self.known:
@@ -121,7 +121,7 @@ class FixedPrincipals:
         self.forgotten.append(secret)
         self.known.update(self.after_forget)
 
-    async def valid(self, key_id: str) -> int | None:
+    async def valid(self, key_id: str) -> Standing | None:
         return self.valid_keys.get(key_id)
 
 
@@ -258,7 +258,7 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
     principals = FixedPrincipals()
     database = Database()
     tokenizer = ChatTokenizer.load("v1")
-    watch = Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, log)
+    watch = Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, clock, log)
     services = Services(
         settings=settings,
         catalog=CATALOG,

@@ -102,14 +102,14 @@ def test_two_secrets_work_while_their_overlap_lasts(platform, figures):
 
 
 def test_a_key_beyond_its_terms_is_refused(platform):
-    """Expired, for another tier, from another address, or only for reading."""
+    """For another tier, from another address, or only for reading; expired, which ends its streams, too."""
     owner = platform.tenant("terms", "100")
     keys = {
         "tier": platform.key(owner.id, "--tier", FAULTY),
         "address": platform.key(owner.id, "--network", "10.0.0.0/8"),
         "scope": platform.key(owner.id, "--scope", "usage:read"),
     }
-    expires_s = int(time.time()) + 5
+    expires_s = int(time.time()) + 8
     keys["expires"] = platform.key(owner.id, "--expires", str(expires_s))
 
     async def status(name):
@@ -117,9 +117,17 @@ def test_a_key_beyond_its_terms_is_refused(platform):
             return (await client.post(CHAT, json=body())).status_code
 
     async def run():
-        assert await status("expires") == 200
         assert [await status(name) for name in ("tier", "address", "scope")] == [403, 403, 403]
-        await asyncio.sleep(max(0.0, expires_s - time.time()))
+        long = chat(LONG, FAULTY, max_tokens=1_500)
+        async with platform.client(keys["expires"]) as client, streams(client, 3, **long) as (heard, tasks):
+            await all_begun(heard, tasks)
+            await asyncio.gather(*tasks)
+        assert now_ms() >= expires_s * 1_000
         assert await status("expires") == 401
+        return heard
 
-    asyncio.run(run())
+    heard = asyncio.run(run())
+    assert {(each.status, each.finish_reason) for each in heard} == {(200, "error")}
+    platform.until_idle()
+    records = platform.records(owner)
+    assert {records[each.request_id].outcome for each in heard} == {"cancelled"}

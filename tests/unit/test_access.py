@@ -13,7 +13,7 @@ from core.queue.base import QueueSettings
 from core.queue.memory.broker import MemoryBroker
 from core.queue.memory.views import MemoryQueueKeeper
 from gateway.accounts.scopes import SCOPES, SUFFICES
-from gateway.principal import Principal
+from gateway.principal import Principal, Standing
 from gateway.routes.access import Caller, authenticate, authenticate_admin, authenticate_now, client_address
 
 PRINCIPAL = Principal("key-1", "w", "o", frozenset({"inference"}), 1, 1, (), {}, key_name="ci")
@@ -33,7 +33,7 @@ class Principals:
         del secret
         self.principal = self.after_forget
 
-    async def valid(self, key_id: str) -> int | None:
+    async def valid(self, key_id: str) -> Standing | None:
         raise AssertionError(f"only open streams ask this, not {key_id}")
 
 

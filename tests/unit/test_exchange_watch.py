@@ -1,4 +1,4 @@
-"""A key that is revoked ends what was asked for with it, and only that."""
+"""A key that is revoked or expires ends what was asked for with it, and only that."""
 
 import asyncio
 
@@ -10,6 +10,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from core import errors
 from core.errors import UNAVAILABLE, PlatformError
 from core.queue.base import Claim, Outcome
+from gateway.principal import Standing
 from gateway.replies import Delta
 from gateway.watch import Watch
 
@@ -34,7 +35,7 @@ async def stage():
     async with Stage().running() as stage:
         stage.keys = Keys()
         quiet = structlog.wrap_logger(structlog.ReturnLogger())
-        stage.watch = Watch(stage.exchange, stage.keeper, stage.keys, 1, quiet)
+        stage.watch = Watch(stage.exchange, stage.keeper, stage.keys, 1, stage.clock, quiet)
         yield stage
 
 
@@ -73,12 +74,32 @@ async def test_other_keys_go_on_and_are_asked_about_once(stage):
     await stage.watch.look()
     assert stage.keys.asked == []
     await stage.keeper.set_generation("org", 2)
-    stage.keys.answers = {"good": 2}
+    stage.keys.answers = {"good": Standing(2)}
     await stage.watch.look()
     await stage.watch.look()
     assert stage.keys.asked == ["good"]
     await stage.send(piece(job, 0, "on"))
     assert await anext(conversation.events()) == Delta(0, "on", 1)
+
+
+async def test_a_key_that_expires_ends_its_stream_and_one_that_was_prolonged_goes_on(stage):
+    now_ms = stage.clock.now_ms()
+    opened = {}
+    for name in ("expires", "prolonged", "endless"):
+        opened[name], _ = await stage.begun(chat(key_id=name))
+    opened["expires"].expires_ms = opened["prolonged"].expires_ms = now_ms + 1_000
+    await stage.watch.look()
+    assert stage.keys.asked == []
+    stage.clock.advance(1_000)
+    stage.keys.answers = {"expires": None, "prolonged": Standing(1, now_ms + 5_000)}
+    await stage.watch.look()
+    await stage.watch.look()
+    assert sorted(stage.keys.asked) == ["expires", "prolonged"]
+    assert set(stage.exchange.conversations()) == {opened["prolonged"], opened["endless"]}
+    stage.clock.advance(4_000)
+    stage.keys.answers = {"prolonged": None}
+    await stage.watch.look()
+    assert set(stage.exchange.conversations()) == {opened["endless"]}
 
 
 async def test_it_looks_again_when_nobody_could_tell(stage):

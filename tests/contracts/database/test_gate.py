@@ -23,6 +23,7 @@ from gateway.routes.access import Caller
 from tests.unit.exchange_stage import Stage, chat
 
 COST_NANO = 1_000_000  # of one admission here, prompt and output slice
+EXPIRES_MS = 4_102_444_800_000
 LOW_NANO = FundingSettings().low_requests * COST_NANO
 PRICE = Price("v1", 100_000, 100_000, 1_998_000)  # 10 x 100 + 500 x 1998 = 1 000 000 nano
 
@@ -59,7 +60,7 @@ class Principals:
         self.forgotten = 0
 
     async def by_key(self, _secret):
-        return principal(self.generation)
+        return replace(principal(self.generation), expires_ms=EXPIRES_MS)
 
     def forget(self, _secret):
         self.forgotten += 1
@@ -212,6 +213,8 @@ async def test_a_stale_principal_is_loaded_anew_once(world):
     world.principals.generation = 2
     assert await outcome(world) == (200, "")
     assert world.principals.forgotten == 1
+    (opened,) = world.exchange.conversations()
+    assert opened.expires_ms == EXPIRES_MS, "as it was loaded anew"
     await world.keeper.set_generation("org", 3)  # published, and SQL not yet there
     assert await outcome(world) == (503, "unreachable_backend")
 

@@ -21,6 +21,7 @@ from gateway.accounts.loading import ARCHIVED, EXPIRED, INACTIVE, NOT_A_KEY, REV
 from gateway.accounts.organisations import resume_organisation, set_organisation_lenient, suspend_organisation
 from gateway.accounts.principals import PrincipalSettings, SqlPrincipals
 from gateway.accounts.workspaces import archive_workspace, create_workspace, set_workspace_lenient
+from gateway.principal import Standing
 from gateway.routes.access import Caller
 from migrations.models import METADATA
 from tests.accounts_world import PEPPERS, TIERS, AccountsWorld
@@ -227,16 +228,19 @@ async def test_no_key_of_an_archived_workspace_is_valid(scene):
 
 
 async def test_whether_a_key_may_still_run_inference_is_asked_anew(scene):
-    key, other = scene.key(expires_ms=scene.clock.now_ms() + 1_000), scene.key()
+    expires_ms = scene.clock.now_ms() + 1_000
+    key, other = scene.key(expires_ms=expires_ms), scene.key()
     reader = scene.key(scopes=("usage:read",))
     valid = scene.principals.valid
-    assert [await valid(id_of(one)) for one in (key, other, reader)] == [1, 1, None]
+    found = [await valid(id_of(one)) for one in (key, other, reader)]
+    assert found == [Standing(1, expires_ms), Standing(1), None]
+    assert (await scene.principals.by_key(key)).expires_ms == expires_ms
     scene.clock.advance(1_000)
     assert await valid(id_of(key)) is None
     scene.revoke(other)
     assert await valid(id_of(other)) is None
     last = id_of(scene.key())
-    assert await valid(last) == 2
+    assert await valid(last) == Standing(2)
     scene.world.do(suspend_organisation, scene.default.organisation)
     assert await valid(last) is None
     assert await valid("nobody") is None
