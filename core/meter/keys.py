@@ -27,6 +27,7 @@ Everything that must agree lies under one hash tag, the cell. Only reply streams
 | `:age:TIER` `:ba:TIER` | zset | queued request -> admitted ms; the same for the batch band |
 | `:solo:TIER` `:solow:TIER` | list, string | jobs that run alone; the worker that is emptied for them |
 | `:bell:TIER` `:wb:WORKER` | list | wake an idle worker; wake this worker |
+| `:drained` | hash | t:TIER, w:WORKER: takes nothing |
 | `:leases` | zset | worker -> expires ms |
 | `:w:WORKER` `:wj:WORKER` `:wc:WORKER` | string, set, set | tier; requests held; requests to abort |
 | `:slots:TIER` | hash | slots by worker |

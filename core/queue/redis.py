@@ -40,6 +40,7 @@ REPLIES_MAX = 65_536
 REPLIES_READ_MAX = 512
 TAKE_MAX = 128
 TRIM_AFTER = 512
+DRAINED = b"drained"
 REPLIES_BEAT_S = 1.0
 
 SETTLING = ("shared", "rules", "settle")
@@ -148,6 +149,7 @@ class RedisWorkerQueue:
     def __init__(self, client: Redis, settings: QueueSettings, clock: Clock | None = None) -> None:
         self._cell = _Cell(client, settings, clock)
         self._listening: set[str] = set()
+        self._drained: set[str] = set()  # the tier's bell is not for them
         self._waiting: dict[str, Calls] = {}
 
     async def take(self, slot: WorkerSlot, room: int, wait_s: float) -> list[Job]:
@@ -157,13 +159,17 @@ class RedisWorkerQueue:
             if jobs or wait_s <= 0:
                 return jobs
         own = f"{self._cell.key}:wb:{slot.worker_id}"
-        bells = [f"{self._cell.key}:bell:{slot.tier}", own] if room > 0 else [own]
+        is_open = room > 0 and slot.worker_id not in self._drained
+        bells = [f"{self._cell.key}:bell:{slot.tier}", own] if is_open else [own]
         waiting = self._waiting.setdefault(slot.worker_id, Calls(self._cell.client, BLOCK_S_MAX + CALL_S))
         rung = await waiting.command("BLPOP", *bells, min(wait_s, BLOCK_S_MAX))
         if rung is None:
             self._listening.discard(slot.worker_id)  # a look every second, whatever the bell says
             return []
-        return [] if rung[0] == own.encode() else await self._take(slot, room)
+        if rung[0] == own.encode():
+            self._listening.discard(slot.worker_id)
+            return []
+        return await self._take(slot, room)
 
     async def renew(self, slot: WorkerSlot) -> Renewal:
         held, *cancelled = await self._cell.run(RENEW, slot.worker_id, self._cell.settings.lease_ms)
@@ -185,6 +191,7 @@ class RedisWorkerQueue:
 
     async def leave(self, slot: WorkerSlot) -> None:
         self._listening.discard(slot.worker_id)
+        self._drained.discard(slot.worker_id)
         if slot.worker_id in self._waiting:
             await self._waiting.pop(slot.worker_id).close()
         await self._cell.tell_losses(await self._cell.run(LEAVE, slot.worker_id))
@@ -194,6 +201,10 @@ class RedisWorkerQueue:
         reserve = self._cell.settings.tiers[slot.tier].pool_reserve
         room = min(room, TAKE_MAX)
         flat = await self._cell.run(TAKE, slot.worker_id, slot.tier, slot.slots, room, lease_ms, reserve)
+        self._drained.discard(slot.worker_id)
+        if flat == [DRAINED]:
+            self._drained.add(slot.worker_id)
+            flat = []
         jobs = [unpack_job(raw, attempt) for raw, attempt in zip(flat[::2], flat[1::2], strict=True)]
         if len(jobs) < room:
             self._listening.add(slot.worker_id)

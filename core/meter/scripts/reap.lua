@@ -23,6 +23,9 @@ local function settle_all(ids, outcome)
   for _, id in ipairs(ids) do
     local record = read_record(id)
     if record then
+      if record.s == 'lost' and record.k >= STRIKES_MAX then
+        bury(id, record)
+      end
       settle_over_worker(id, record, outcome)
     end
   end

@@ -4,9 +4,8 @@ local record = read_record(id)
 if record and record.s == 'lost' and record.a == attempt then
   local meta = record.meta
   if record.k >= STRIKES_MAX then
+    bury(id, record)
     settle(id, record, 'failed')
-    call('XADD', base .. 'dead', 'MAXLEN', '~', DEAD_LETTERS_MAX, '*', 'request_id', id, 'tier', meta.tier,
-      'organisation', meta.org, 'workspace', meta.ws, 'lost_ms', int(now))
   else
     call('HSET', base .. 'r:' .. id, 's', 'queued', 'a', int(attempt + 1))
     call('ZREM', base .. 'lost', id)

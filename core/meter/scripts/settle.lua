@@ -155,6 +155,15 @@ local function settle(id, record, outcome, counted, ended, whole, first_token_ms
   return billed
 end
 
+-- It lost its last worker, and is about to be settled. A job that is not too large is kept with the letter: an operator
+-- may want to run it again.
+local function bury(id, record)
+  local meta, job = record.meta, call('HGET', base .. 'r:' .. id, 'j')
+  call('XADD', base .. 'dead', 'MAXLEN', '~', DEAD_LETTERS_MAX, '*', 'request_id', id, 'tier', meta.tier,
+    'organisation', meta.org, 'workspace', meta.ws, 'lost_ms', int(now), 'j', #job <= DEAD_JOB_BYTES_MAX and job or '')
+  call('PEXPIRE', base .. 'dead', DEAD_KEPT_MS)
+end
+
 -- Settle what is still on a worker without its word: the number is raised, so that what it says later is refused.
 local function settle_over_worker(id, record, outcome)
   local worker = record.s == 'running' and record.w
@@ -189,6 +198,7 @@ local function lose_worker(worker, strike)
     ring(base .. 'bell:' .. tier)
   end
   call('ZREM', base .. 'leases', worker)
+  call('HDEL', base .. 'drained', 'w:' .. worker)
   call('DEL', base .. 'w:' .. worker, base .. 'wj:' .. worker, base .. 'wc:' .. worker, base .. 'wb:' .. worker)
   return losses
 end

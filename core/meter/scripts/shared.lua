@@ -14,7 +14,7 @@ end
 
 local KEPT_MS, DECIDE_MS, AGEING_MS = 600000, 5000, 60000
 local STRIKES_MAX, SOLO_STRIKES = 3, 2
-local DEAD_LETTERS_MAX = 1000
+local DEAD_LETTERS_MAX, DEAD_JOB_BYTES_MAX, DEAD_KEPT_MS = 1000, 131072, 604800000
 
 -- Integers above 10^14 lose digits through tostring and `..`.
 local function int(number)

@@ -1,5 +1,5 @@
 -- A worker takes up to `room` jobs in fair order. ARGV: now, worker, tier, slots, room, lease_ms, pool_reserve.
--- Registers the worker and its lease. Answers a flat list: job (msgpack), attempt, ...
+-- Registers the worker and its lease. Answers a flat list: job (msgpack), attempt, ...; or 'drained' alone.
 local worker, tier = ARGV[2], ARGV[3]
 local own_slots, room, lease_ms, reserve = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local CANDIDATES_MAX, PROMOTED_MAX = 256, 100
@@ -164,6 +164,16 @@ end
 
 local out = {}
 if room > 0 and call('EXISTS', base .. 'age:' .. tier) == 1 then
+  local drained = call('HMGET', base .. 'drained', 't:' .. tier, 'w:' .. worker)
+  if drained[1] or drained[2] then
+    if call('GET', base .. 'solow:' .. tier) == worker then
+      call('DEL', base .. 'solow:' .. tier)
+    end
+    if not drained[1] then
+      ring(base .. 'bell:' .. tier)  -- whom it was rung for may be another
+    end
+    return {'drained'}
+  end
   local busy, alone = solo()
   if alone then
     return alone

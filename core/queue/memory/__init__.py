@@ -5,12 +5,14 @@
 
 from core.queue.memory.broker import MemoryBroker
 from core.queue.memory.funds import MemoryCounterStore, MemoryCreditStore
+from core.queue.memory.pools import MemoryPools
 from core.queue.memory.views import MemoryQueueKeeper, MemorySubmitterQueue, MemoryUsageSource, MemoryWorkerQueue
 
 __all__ = [
     "MemoryBroker",
     "MemoryCounterStore",
     "MemoryCreditStore",
+    "MemoryPools",
     "MemoryQueueKeeper",
     "MemorySubmitterQueue",
     "MemoryUsageSource",

@@ -11,6 +11,7 @@ from core.meter.usage import UsageEvent
 from core.queue.base import (
     DECIDE_MS,
     RECORD_KEPT_MS,
+    SOLO_STRIKES,
     STRIKES_MAX,
     USAGE_BACKLOG_MAX,
     Admission,
@@ -44,6 +45,7 @@ from core.wire import End, Job, Lost, Usage
 DEADLINE_GRACE_MS = 5_000
 FETCHED = "-fetched"  # ends the id of the usage event of a kept answer
 RETRY_MS_MIN = 1_000
+DEAD_LETTERS_MAX = 1_000
 CANCELLED = "The request was cancelled."
 TOO_LATE = "The request waited or ran past its deadline."
 WORKER_LOST = "The worker was lost."
@@ -64,7 +66,7 @@ class MemoryBroker:
         self._open: dict[str, Record] = {}
         self._settled: dict[str, Record] = {}
         self._settled_order: deque[Record] = deque()
-        self._dead_letters = 0
+        self.letters: dict[str, Record] = {}  # dead ones, with their jobs, by request id
         self._reaped_ms: int | None = None
         self._orders = itertools.count(1)
         self._event_numbers = itertools.count(1)
@@ -112,7 +114,7 @@ class MemoryBroker:
         if record is None or record.state is not RequestState.LOST or record.attempt != attempt:
             return self._standing(record)
         if record.strikes >= STRIKES_MAX:
-            self._dead_letters += 1
+            self._bury(record)
             self._settle_free(record, Outcome.FAILED, POISON)
         else:
             record.attempt += 1
@@ -210,6 +212,8 @@ class MemoryBroker:
         lost = sum(self._lose(tier, worker, strikes=1) for tier, worker in workers if worker.lease_until_ms < now_ms)
         for record in list(self._open.values()):
             if record.state is RequestState.LOST and now_ms > record.lost_ms + DECIDE_MS:
+                if record.strikes >= STRIKES_MAX:
+                    self._bury(record)
                 self._settle_over_worker(record, Outcome.FAILED, WORKER_LOST)
             elif record.expired(now_ms, DEADLINE_GRACE_MS):
                 self._settle_over_worker(record, Outcome.TIMEOUT, TOO_LATE)
@@ -226,7 +230,7 @@ class MemoryBroker:
             tiers={name: _tier_stats(self._tiers[name], self._clock.now_ms()) for name in tiers},
             reservations_open=len(self._open),
             usage_backlog=len(self.usage),
-            dead_letters=self._dead_letters,
+            dead_letters=len(self.letters),
         )
 
     # Steps that several of the above share.
@@ -293,6 +297,19 @@ class MemoryBroker:
         del self._claims.unpaid[repeated.request_id]
         self._append_usage(replace(event, settled_ms=now_ms, epoch=self.reservations.credit.number))
         return None
+
+    def _bury(self, record: Record) -> None:
+        self.letters[record.request_id] = replace(record, lost_ms=self._clock.now_ms())
+        if len(self.letters) > DEAD_LETTERS_MAX:
+            del self.letters[next(iter(self.letters))]
+
+    def requeue(self, letter_id: str, admission: Admission) -> None:
+        now_ms, epoch = self._clock.now_ms(), self.reservations.credit.number
+        record = new_record(admission, admission.prices[0], now_ms, next(self._orders), epoch)
+        record.strikes = SOLO_STRIKES
+        del self.letters[letter_id]
+        self._open[record.request_id] = record
+        self._tiers[record.job.tier].push(record)
 
     def _append_usage(self, event: UsageEvent) -> None:
         self.usage[str(next(self._event_numbers))] = event

@@ -16,7 +16,7 @@ SPEED_KEPT, SPEED_LEARNT = 0.9, 0.1  # a new sample counts for a tenth
 @dataclass(slots=True)
 class Worker:
     """`held`: its running records. `told`: settled without it, so that it must abort them. `nudged`: something was
-    cancelled since it last asked.
+    cancelled since it last asked. `drained`: it takes nothing.
     """
 
     worker_id: str
@@ -25,6 +25,7 @@ class Worker:
     held: dict[str, Record] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     nudged: bool = False
+    drained: bool = False
 
     def cancelled(self) -> tuple[str, ...]:
         bounded = {name for name, record in self.held.items() if record.completion_tokens_max is not None}
@@ -36,6 +37,7 @@ class TierQueue:
         self.bounds = bounds
         self.bell = Bell()
         self.workers: dict[str, Worker] = {}
+        self.drained = False
         self._queued: dict[str, Record] = {}
         self._fair = FairQueue()
         self._solo: deque[Record] = deque()
@@ -87,6 +89,10 @@ class TierQueue:
 
     def next(self, worker: Worker, now_ms: int) -> Record | None:
         """The record whose turn it is on this worker; it stays queued."""
+        if self.drained or worker.drained:
+            if self._set_aside == worker.worker_id:
+                self._set_aside = ""
+            return None
         if self._solo and not self._set_aside:
             self._set_aside = worker.worker_id
         if self._set_aside == worker.worker_id:

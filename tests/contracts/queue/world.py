@@ -14,6 +14,8 @@ from core.meter.credit_redis import RedisCounterStore, RedisCreditStore
 from core.meter.keys import cell_key
 from core.meter.usage import UsageEvent, UsageSource
 from core.meter.usage_redis import RedisUsageSource
+from core.pools import Pools
+from core.pools_redis import RedisPools
 from core.queue.base import (
     Admission,
     Admitted,
@@ -34,6 +36,7 @@ from core.queue.memory import (
     MemoryBroker,
     MemoryCounterStore,
     MemoryCreditStore,
+    MemoryPools,
     MemoryQueueKeeper,
     MemorySubmitterQueue,
     MemoryUsageSource,
@@ -77,6 +80,7 @@ class World:
     keeper: QueueKeeper
     funds: CreditStore
     counters: CounterStore
+    pools: Pools
     restart: Callable[[], Awaitable[None]]
     usage: UsageSource
     new_usage_source: Callable[[], UsageSource]
@@ -222,6 +226,7 @@ async def memory_world(epoch: int = 1) -> AsyncIterator[World]:
         keeper=MemoryQueueKeeper(broker),
         funds=funds,
         counters=MemoryCounterStore(broker, clock),
+        pools=MemoryPools(broker, clock),
         restart=restart,
         usage=MemoryUsageSource(broker),
         new_usage_source=lambda: MemoryUsageSource(broker),
@@ -264,7 +269,8 @@ async def redis_world(socket: str, epoch: int = 1) -> AsyncIterator[World]:
             RedisCreditStore(client, SETTINGS.cell, clock),
             RedisCounterStore(client, SETTINGS.cell, clock),
         )
-        for each in (keeper, funds, counters):
+        pools = RedisPools(client, SETTINGS, clock)
+        for each in (keeper, funds, counters, pools):
             stack.push_async_callback(each.close)
         assert epoch == 0 or await funds.open_epoch(epoch)
         yield World(
@@ -274,6 +280,7 @@ async def redis_world(socket: str, epoch: int = 1) -> AsyncIterator[World]:
             keeper=keeper,
             funds=funds,
             counters=counters,
+            pools=pools,
             restart=restart,
             usage=RedisUsageSource(client, SETTINGS.cell, "collector-1"),
             new_usage_source=lambda: RedisUsageSource(client, SETTINGS.cell, "collector-1"),
