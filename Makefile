@@ -24,7 +24,7 @@ up: $(VENV)/.models ## Install, migrate and start everything; ARGS="--detach --p
 down: $(VENV)/.models ## Stop what `make up ARGS=--detach` started
 	@$(BIN)/tramontane down
 
-test: check sdk-test $(VENV)/redis7/.installed .venv-client-mistralai-0.4.2/.installed ## Everything: lint, types, architecture, unit, contract, end-to-end
+test: check sdk-test $(VENV)/redis7/.installed $(VENV)/.chromium .venv-client-mistralai-0.4.2/.installed ## Everything: lint, types, architecture, unit, contract, end-to-end
 	@$(BIN)/python -m pytest tests --ignore=tests/promises -n 2 --dist loadfile
 
 promises: $(VENV)/.dev $(VENV)/redis7/.installed ## Money, limits and keys on whole platforms, small; make promises-money is the full size
@@ -81,6 +81,10 @@ $(VENV)/.dev: pyproject.toml sdk/pyproject.toml deploy/install $(VENV)/.models
 
 $(VENV)/redis7/.installed: deploy/install-test-redis $(VENV)/.dev
 	@deploy/install-test-redis
+	@touch $@
+
+$(VENV)/.chromium: deploy/install-test-chromium $(VENV)/.dev
+	@deploy/install-test-chromium
 	@touch $@
 
 .venv-client-%/.installed: | $(VENV)/.dev

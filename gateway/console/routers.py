@@ -8,6 +8,7 @@ from gateway.console.desk import Console
 from gateway.console.entrance import entrance_router
 from gateway.console.forgotten import forgotten_router
 from gateway.console.links import links_router
+from gateway.console.missing import missing_router
 from gateway.console.workspaces import workspaces_router
 from gateway.services import Services
 
@@ -15,10 +16,12 @@ from gateway.services import Services
 def console_routers(services: Services, title: str) -> list[APIRouter]:
     console = Console(services, title)
     door = Door(services.database, Passwords(), clock=services.clock, ids=services.ids)
+    # The last one takes every path that is left.
     return [
         console.assets.router(),
         entrance_router(console, door),
         links_router(console, door),
         forgotten_router(console),
         workspaces_router(console),
+        missing_router(console),
     ]

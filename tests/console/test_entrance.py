@@ -171,3 +171,11 @@ async def test_errors_are_pages(quick_console):
     assert "not for you" in text_of(missing)
     foreign = await browser.get(f"/o/{quick_console.birch.id}/workspaces")
     assert (foreign.status_code, text_of(foreign).split("Request")[0]) == (404, text_of(missing).split("Request")[0])
+
+
+async def test_a_page_that_is_not_there_is_a_page_too(quick_console):
+    missing = await quick_console.as_role("owner").get("/no/such/page")
+    assert missing.status_code == 404
+    assert "no/such/page" in text_of(missing)
+    nobody = await quick_console.browser().get("/no/such/page")
+    assert nobody.headers["location"].startswith("/console/login")
