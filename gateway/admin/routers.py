@@ -7,13 +7,14 @@ from gateway.admin.logs import logs_router
 from gateway.admin.organisations import ORGANISATION_BODIES, customer_router, organisations_router
 from gateway.admin.plans import PLAN_BODIES, plans_router, prices_router
 from gateway.admin.usage import monthly_usage_router
-from gateway.admin.users import USER_BODIES, invites_router, members_router
+from gateway.admin.users import USER_BODIES, invites_router, members_router, workspace_roles_router
 from gateway.admin.workspaces import WORKSPACE_BODIES, workspaces_router
 
 admin_routers = (
     keys_router,
     workspaces_router,
     members_router,
+    workspace_roles_router,
     invites_router,
     limits_router,
     ceilings_router,

@@ -12,8 +12,17 @@ from gateway.accounts.invitations import invite, list_invitations, withdraw_invi
 from gateway.accounts.letters import deliver
 from gateway.accounts.links import Link
 from gateway.accounts.mail import MailError
-from gateway.accounts.members import create_service_account, list_members, remove_member, set_role
+from gateway.accounts.members import (
+    Departure,
+    create_service_account,
+    list_members,
+    remove_member,
+    remove_workspace_member,
+    set_role,
+    set_workspace_role,
+)
 from gateway.accounts.roles import Role
+from gateway.accounts.workspaces import find_workspace
 from gateway.admin.desk import ERRORS, Acting, AdminDesk, Changed
 from gateway.schemas.admin.fields import PAGE_DEFAULT, IdInPath, Limit, Offset, Page
 from gateway.schemas.admin.users import (
@@ -26,6 +35,8 @@ from gateway.schemas.admin.users import (
     RoleShown,
     ServiceAccountCreation,
     ServiceAccountShown,
+    WorkspaceRole,
+    WorkspaceRoleShown,
     created_invite,
     shown_invite,
     shown_member,
@@ -33,8 +44,11 @@ from gateway.schemas.admin.users import (
 from gateway.schemas.openapi import body_of
 from gateway.services import Services
 
-USER_BODIES = (InviteCreation, MemberUpdate, ServiceAccountCreation)
+USER_BODIES = (InviteCreation, MemberUpdate, ServiceAccountCreation, WorkspaceRole)
 KEYS_END = "Revoke the keys that the member owns in the organisation; false: they go on."
+WORKSPACE_KEYS_END = (
+    "Revoke the keys that the member owns in the workspace, unless a role in the organisation stays; false: they go on."
+)
 
 
 def members_router(services: Services) -> APIRouter:
@@ -93,8 +107,58 @@ def members_router(services: Services) -> APIRouter:
         def run(session: Session) -> Changed[DepartureShown]:
             home, access, by = acting.organisation(session), _access(acting), acting.actor
             left = remove_member(session, user_id, home, access=access, actor=by, clock=clock, revoke_keys=revoke_keys)
-            shown = DepartureShown(id=left.id, keys_revoked=list(left.keys_revoked), keys_kept=list(left.keys_kept))
-            return shown, left.publish
+            return _shown(left), left.publish
+
+        return await desk.change(run)
+
+    return router
+
+
+def workspace_roles_router(services: Services) -> APIRouter:
+    path = "/v1/admin/users/{user_id}/workspaces/{workspace_id}"
+    router = APIRouter(tags=["admin: users"], responses=ERRORS)
+    desk, clock = AdminDesk(services), services.clock
+
+    @router.put(path, operation_id="admin_set_workspace_role", openapi_extra=body_of(WorkspaceRole))
+    async def put(
+        request: Request, acting: Annotated[Acting, Depends(desk.enter)], user_id: IdInPath, workspace_id: IdInPath
+    ) -> WorkspaceRoleShown:
+        """Gives or changes the role in one workspace; it adds to the one in the organisation. An organisation's key
+        names somebody who belongs to the organisation already.
+        """
+        asked = await desk.body(request, WorkspaceRole)
+
+        def run(session: Session) -> Changed[WorkspaceRoleShown]:
+            home, access, by = acting.organisation(session), _access(acting), acting.actor
+            done = set_workspace_role(
+                session, user_id, workspace_id, asked.role, within=home, access=access, actor=by, clock=clock
+            )
+            workspace = find_workspace(session, workspace_id, within=home).id
+            return WorkspaceRoleShown(id=done.id, workspace_id=workspace, role=asked.role), done.publish
+
+        return await desk.change(run)
+
+    @router.delete(path, operation_id="admin_remove_from_workspace")
+    async def remove(
+        acting: Annotated[Acting, Depends(desk.enter)],
+        user_id: IdInPath,
+        workspace_id: IdInPath,
+        revoke_keys: Annotated[bool, Query(description=WORKSPACE_KEYS_END)] = True,
+    ) -> DepartureShown:
+        """From this workspace only; a role in the organisation stays, and what it allows here."""
+
+        def run(session: Session) -> Changed[DepartureShown]:
+            left = remove_workspace_member(
+                session,
+                user_id,
+                workspace_id,
+                within=acting.organisation(session),
+                access=_access(acting),
+                actor=acting.actor,
+                clock=clock,
+                revoke_keys=revoke_keys,
+            )
+            return _shown(left), left.publish
 
         return await desk.change(run)
 
@@ -156,6 +220,10 @@ def invites_router(services: Services) -> APIRouter:
 
 def _access(acting: Acting) -> Access:
     return Access("", operator=acting.is_operator, roles={acting.home: Role.ADMIN})
+
+
+def _shown(left: Departure) -> DepartureShown:
+    return DepartureShown(id=left.id, keys_revoked=list(left.keys_revoked), keys_kept=list(left.keys_kept))
 
 
 async def _sent(services: Services, link: Link) -> str | None:

@@ -294,6 +294,38 @@ async def test_members_are_invited_changed_and_removed(world):
     await refused(world.ask("GET", "/api-keys", key=key["key"]), 401)
 
 
+async def test_roles_in_one_workspace_are_given_changed_and_taken_away(world):
+    tenant, other = world.tenants
+    robot, lab, foreign = tenant.new("user_id"), tenant.new("workspace_id"), other.new("workspace_id")
+    place = f"/users/{robot}/workspaces/{lab}"
+
+    async def shown():
+        (found,) = [user for user in (await ok(tenant.ask("GET", "/users")))["data"] if user["id"] == robot]
+        return found["workspace_roles"]
+
+    given = await ok(tenant.ask("PUT", place, body={"role": "developer"}))
+    assert given == {"id": robot, "workspace_id": lab, "role": "developer"}
+    assert await shown() == {lab: "developer"}
+    await ok(tenant.ask("PUT", place, body={"role": "admin"}))
+    assert await shown() == {lab: "admin"}
+    await refused(tenant.ask("PUT", place, body={"role": "king"}), 422)
+    await refused(tenant.ask("PUT", f"/users/{robot}/workspaces/{foreign}", body={"role": "admin"}), 404)
+    stranger = other.new("user_id")
+    await refused(tenant.ask("PUT", f"/users/{stranger}/workspaces/{lab}", body={"role": "admin"}), 404)
+    key = await ok(tenant.ask("POST", "/api-keys", body={"user_id": robot, "workspace_uuid": lab}))
+    left = await ok(tenant.ask("DELETE", place))
+    assert left == {"id": robot, "keys_revoked": [], "keys_kept": [key["key_id"]]}, "its role in the organisation stays"
+    assert await shown() == {}
+    await refused(tenant.ask("DELETE", place), 404)
+    named = {"organisation": tenant.id}
+    await ok(world.operate("PUT", f"/users/{stranger}/workspaces/{lab}", body={"role": "viewer"}, params=named))
+    key = await ok(tenant.ask("POST", "/api-keys", body={"user_id": stranger, "workspace_uuid": lab}))
+    left = await ok(tenant.ask("DELETE", f"/users/{stranger}/workspaces/{lab}"))
+    assert left["keys_revoked"] == [key["key_id"]]
+    actions = [entry["action"] for entry in (await ok(tenant.ask("GET", "/audit-logs")))["data"]]
+    assert {f"workspace_member.{verb}" for verb in ("add", "set_role", "remove")} <= set(actions)
+
+
 async def test_why_something_was_refused(world):
     tenant, other = world.tenants
     for organisation in (tenant.id, other.id, ""):

@@ -30,6 +30,10 @@ class MemberUpdate(Strict):
     role: Role = Field(strict=False, description=ROLES)
 
 
+class WorkspaceRole(Strict):
+    role: Role = Field(strict=False, description="Gives there what docs/accounts.md says a role gives in a workspace.")
+
+
 class MemberShown(BaseModel):
     id: str
     kind: str = Field(description="person or service.")
@@ -44,6 +48,10 @@ class MemberShown(BaseModel):
 class RoleShown(BaseModel):
     id: str
     role: Role
+
+
+class WorkspaceRoleShown(RoleShown):
+    workspace_id: str
 
 
 class ServiceAccountShown(RoleShown):
