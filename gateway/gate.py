@@ -57,8 +57,7 @@ class Gate:
             if not isinstance(answer, Refused):
                 return answer
             if answer.by is RefusedBy.STALE and before is not RefusedBy.STALE:
-                self._principals.forget(caller.secret)
-                principal = await self._principals.by_key(caller.secret)
+                principal = await caller.reload(self._principals)
                 admission = admit(principal)
             elif not await self._cured(admission, answer):
                 raise refusal_error(answer)

@@ -49,6 +49,12 @@ class PrincipalSource(Protocol):
     def forget(self, secret: str) -> None:
         """Admission called it stale: load it anew at the next call."""
 
+    async def by_id(self, key_id: str) -> Principal:
+        """For who was let in without the key's secret, by a session of the console. Raises as `by_key` does."""
+
+    def forget_id(self, key_id: str) -> None:
+        """As `forget`, for what `by_id` answered."""
+
     async def valid(self, key_id: str) -> Standing | None:
         """How this key stands if it may still run inference; None if it is revoked or expired, or its organisation or
         workspace is suspended. Raises PlatformError(UNAVAILABLE) when nobody can tell now.

@@ -4,6 +4,7 @@ from sqlalchemy import MetaData
 
 from billing.accounts import CreditAccount
 from billing.customers import Customer
+from billing.days import RevenueDay
 from billing.epochs import EpochRow
 from billing.experts import ExpertCount
 from billing.grants import Grant
@@ -12,13 +13,17 @@ from billing.models import UsageRecord
 from billing.prices import PriceVersion
 from billing.transfers import CreditTransfer
 from core.db import Base
+from gateway.accounts.console_keys import ConsoleKey
 from gateway.accounts.models import ApiKey
 from gateway.accounts.people import User
+from gateway.console.chat_models import Chat
 
 assert all(
     model.metadata is Base.metadata
     for model in (
         ApiKey,
+        Chat,
+        ConsoleKey,
         CreditAccount,
         CreditTransfer,
         Customer,
@@ -27,6 +32,7 @@ assert all(
         Grant,
         LedgerEntry,
         PriceVersion,
+        RevenueDay,
         UsageRecord,
         User,
     )

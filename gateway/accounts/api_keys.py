@@ -41,8 +41,8 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as lists show it. `last_used_ms`: when its youngest collected request was admitted; `overlap_ms`: until
-    when the secret before the last rotation is valid.
+    """A key as lists show it. `hint` is empty for the key of a chat, which has no secret. `last_used_ms`: when its
+    youngest collected request was admitted; `overlap_ms`: until when the secret before the last rotation is valid.
     """
 
     id: str
@@ -123,6 +123,8 @@ def rotate_key(
         raise PlatformError(CONFLICT, f"The key {key_id!r} is revoked or has expired: make a new one.")
     session.execute(delete(KeySecret).where(KeySecret.key_id == key.id, KeySecret.expires_ms <= now_ms))
     secrets = session.scalars(select(KeySecret).where(KeySecret.key_id == key.id)).all()
+    if not secrets:
+        raise PlatformError(CONFLICT, "This is the key of a chat in the console: it has no secret to rotate.")
     if len(secrets) > 1 and overlap_s > 0:
         message = "A rotation of this key is under way: wait until its overlap ends, or rotate with overlap 0."
         raise PlatformError(CONFLICT, message)
@@ -194,11 +196,14 @@ def list_keys(
     workspace: str | None = None,
     name: str | None = None,
     key_id: str | None = None,
+    workspaces: Collection[str] | None = None,
+    revoked: bool = True,
+    youngest_first: bool = False,
     offset: int = 0,
     count: int | None = None,
 ) -> list[KeyRow]:
-    """Keys of one workspace (name or id) or of all, oldest first, revoked ones too; `name`: a part of it; or the one
-    with this id.
+    """Keys of one workspace (name or id), of those with the ids `workspaces`, or of all, oldest first, revoked ones
+    too unless `revoked` is False; `name`: a part of it; or the one with this id.
     """
     last_used = select(KeyLastUsed.last_used_ms).where(KeyLastUsed.key_id == ApiKey.id)
     hint = select(KeySecret.hint).where(KeySecret.key_id == ApiKey.id, KeySecret.expires_ms.is_(None))
@@ -213,12 +218,16 @@ def list_keys(
         )
         .join(Workspace, Workspace.id == ApiKey.workspace_id)
         .join(Organisation, Organisation.id == Workspace.organisation_id)
-        .order_by(ApiKey.created_ms, ApiKey.id)
+        .order_by(*((ApiKey.created_ms.desc(), ApiKey.id.desc()) if youngest_first else (ApiKey.created_ms, ApiKey.id)))
         .offset(offset)
         .limit(count)
     )
     if within is not None:
         query = query.where(Organisation.id == within)
+    if workspaces is not None:
+        query = query.where(ApiKey.workspace_id.in_(workspaces))
+    if not revoked:
+        query = query.where(ApiKey.revoked_ms.is_(None))
     if workspace is not None:
         query = query.where(ApiKey.workspace_id == find_workspace(session, workspace, within=within).id)
     if key_id is not None:
@@ -233,14 +242,14 @@ def _row(
     workspace: str,
     organisation_id: str,
     organisation: str,
-    hint: str,
+    hint: str | None,
     last_used_ms: int | None,
     overlap_ms: int | None,
 ) -> KeyRow:
     return KeyRow(
         id=key.id,
         name=key.name,
-        hint=hint,
+        hint=hint or "",
         workspace_id=key.workspace_id,
         workspace=workspace,
         organisation_id=organisation_id,

@@ -36,18 +36,23 @@ class Loaded:
     until_ms: int | None = None
 
 
-def load_principal(session: Session, key_id: str, digests: Sequence[str], tiers: Sequence[str], now_ms: int) -> Loaded:
-    """`digests` are those of the whole key under every pepper; `tiers` those that may have a price."""
+def load_principal(
+    session: Session, key_id: str, digests: Sequence[str] | None, tiers: Sequence[str], now_ms: int
+) -> Loaded:
+    """`digests` are those of the whole key under every pepper, None for who was let in by a session of the console;
+    `tiers` those that may have a price.
+    """
     # The generation comes first, so that it is never younger than what it stands for.
     found = session.execute(_PARTS.where(ApiKey.id == key_id)).one_or_none()
     if found is None:
         return Loaded(refusal=NOT_A_KEY)
     key, workspace, organisation_id, organisation_lenient, status, generation, plan = found
-    secret = _secret_of(session, key_id, digests)
-    if secret is None:
+    secret = None if digests is None else _secret_of(session, key_id, digests)
+    if secret is None and digests is not None:
         return Loaded(refusal=NOT_A_KEY)
+    secret_ends_ms = None if secret is None else secret.expires_ms
     refusal = _refusal(key, workspace, status, now_ms)
-    if not refusal and secret.expires_ms is not None and secret.expires_ms <= now_ms:
+    if not refusal and secret_ends_ms is not None and secret_ends_ms <= now_ms:
         refusal = ROTATED
     if refusal:
         return Loaded(refusal=refusal)
@@ -70,7 +75,7 @@ def load_principal(session: Session, key_id: str, digests: Sequence[str], tiers:
         key_name=key.name,
         expires_ms=key.expires_ms,
     )
-    ends = [at_ms for at_ms in (key.expires_ms, secret.expires_ms) if at_ms is not None]
+    ends = [at_ms for at_ms in (key.expires_ms, secret_ends_ms) if at_ms is not None]
     return Loaded(principal, until_ms=min(ends, default=None))
 
 

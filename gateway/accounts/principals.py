@@ -4,7 +4,7 @@ A principal that is out of date is harmless: admission compares its generation a
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,14 +96,21 @@ class SqlPrincipals:
         key_id = key_id_of(secret)
         if key_id is None:
             raise PlatformError(UNAUTHORIZED, NOT_A_KEY)
-        digest = self._peppers.digest(secret)
+        # Nothing beyond this line sees the key itself.
+        return await self._known_as(self._peppers.digest(secret), key_id, lambda: self._peppers.digests(secret))
+
+    async def by_id(self, key_id: str) -> Principal:
+        return await self._known_as(_entry(key_id), key_id, lambda: None)
+
+    async def _known_as(self, entry: str, key_id: str, digests: Callable[[], Sequence[str] | None]) -> Principal:
+        """`entry`: what the answer is cached under."""
         now_s = self._clock.monotonic_s()
-        cached = self._known.get(digest) or self._refused.get(digest)
+        cached = self._known.get(entry) or self._refused.get(entry)
         answer: _Answer | None = cached
         if cached is None or now_s >= cached.fresh_until_s:
-            digests = self._peppers.digests(secret)  # nothing beyond this line sees the key itself
+            found_by = digests()
             answer = await self._lookups.ask(
-                digest, lambda: self._read(key_id, digests), lambda found: self._keep(digest, found)
+                entry, lambda: self._read(key_id, found_by), lambda found: self._keep(entry, found)
             )
         if answer is None and cached is not None and self._clock.monotonic_s() < cached.usable_until_s:
             answer = cached
@@ -121,11 +128,16 @@ class SqlPrincipals:
         return judged.standing
 
     def forget(self, secret: str) -> None:
-        digest = self._peppers.digest(secret)
-        if self._known.pop(digest) is not None:
+        self._forget(self._peppers.digest(secret))
+
+    def forget_id(self, key_id: str) -> None:
+        self._forget(_entry(key_id))
+
+    def _forget(self, entry: str) -> None:
+        if self._known.pop(entry) is not None:
             # A look-up under way may have read what is stale now. If there was nothing to forget, another
             # caller has forgotten it already, and the look-up under way is the new one.
-            self._lookups.outdate(digest)
+            self._lookups.outdate(entry)
 
     def _bounded_lookups(self) -> Lookups[Any]:
         settings = self._settings
@@ -133,11 +145,11 @@ class SqlPrincipals:
             self._clock, running_max=settings.lookups_max, wait_s=settings.lookup_s, pause_s=settings.pause_s
         )
 
-    def _keep(self, digest: str, answer: _Answer) -> None:
-        self._known.pop(digest)
-        (self._refused if answer.principal is None else self._known).put(digest, answer)
+    def _keep(self, entry: str, answer: _Answer) -> None:
+        self._known.pop(entry)
+        (self._refused if answer.principal is None else self._known).put(entry, answer)
 
-    def _read(self, key_id: str, digests: Sequence[str]) -> _Answer:
+    def _read(self, key_id: str, digests: Sequence[str] | None) -> _Answer:
         asked_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
         with self._database.reading() as session:
             loaded = load_principal(session, key_id, digests, self._tiers, now_ms)
@@ -151,6 +163,11 @@ class SqlPrincipals:
     def _judge(self, key_id: str) -> _Judged:
         with self._database.reading() as session:
             return _Judged(inference_standing(session, key_id, self._clock.now_ms()))
+
+
+def _entry(key_id: str) -> str:
+    """Beside digests, which begin with a number."""
+    return f"id:{key_id}"
 
 
 def _unavailable() -> PlatformError:

@@ -19,13 +19,21 @@ READING_METHODS = frozenset({"GET", "HEAD"})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`secret` is kept only to have the principal loaded again when admission calls it stale. `address` is the
-    client's, as far as it is known.
+    """`secret` is kept only to have the principal loaded again when admission calls it stale; empty for who came by a
+    session of the console. `address` is the client's, as far as it is known.
     """
 
     secret: str = field(repr=False)
     principal: Principal
     address: str = ""
+
+    async def reload(self, principals: PrincipalSource) -> Principal:
+        """Raises PlatformError if the key is not valid any more."""
+        if self.secret:
+            principals.forget(self.secret)
+            return await principals.by_key(self.secret)
+        principals.forget_id(self.principal.key_id)
+        return await principals.by_id(self.principal.key_id)
 
     def actor(self, request_id: str = "") -> Actor:
         """As the audit log names it."""
@@ -68,6 +76,11 @@ async def authenticate_admin(
     value = header(scope, b"x-api-key")
     secret = _bearer(scope) if value is None else _checked(value)
     return await _known_now(principals, keeper, scope, secret, needs)
+
+
+async def authenticate_session(principals: PrincipalSource, scope: Scope, key_id: str, needs: str) -> Caller:
+    """Of somebody whose session of the console was checked, as their chat's key says. Raises PlatformError."""
+    return _allowed(await principals.by_id(key_id), scope, "", needs)
 
 
 def client_address(scope: Scope) -> str:
