@@ -48,7 +48,7 @@ _Table = type[UsageSpan] | type[UsageHour]
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
     """What was admitted in [from_ms, to_ms), both multiples of SPAN_MS. `workspace` and `key_id` None: all of the
-    organisation. Without a period each line covers the whole time.
+    organisation; `workspaces` None: whoever asks sees all of them. Without a period each line covers the whole time.
     """
 
     organisation: str
@@ -59,6 +59,7 @@ class UsageQuery:
     period: Period | None = None
     dimensions: tuple[Dimension, ...] = ()
     time_zone: str = "UTC"
+    workspaces: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,8 @@ def _within(table: _Table, query: UsageQuery) -> list[ColumnElement[bool]]:
         where.append(table.workspace == query.workspace)
     if query.key_id is not None:
         where.append(table.key_id == query.key_id)
+    if query.workspaces is not None:
+        where.append(table.workspace.in_(sorted(query.workspaces)))
     return where
 
 

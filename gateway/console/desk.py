@@ -20,6 +20,7 @@ from gateway.accounts.roles import Permission
 from gateway.accounts.sessions import LoggedIn, Origin, session_of, touch_session
 from gateway.console.assets import Assets
 from gateway.console.forms import check_origin, check_token, parse_form, read_form
+from gateway.console.live import LiveParts
 from gateway.console.pages import HEADERS, Frame, Pages, html
 from gateway.console.route import console_route
 from gateway.console.visitor import Place, Visitor, place_of
@@ -48,6 +49,7 @@ class Console:
     def __init__(self, services: Services, title: str) -> None:
         self.services = services
         self.assets = Assets()
+        self.live = LiveParts(services.lifecycle, services.clock)
         self._pages = Pages(self.assets, services.clock, title)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="console")
         self._waiting = 0

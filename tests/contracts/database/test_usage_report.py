@@ -91,6 +91,7 @@ def of_query(records, query):
         and query.from_ms <= record["admitted_ms"] < query.to_ms
         and query.workspace in (None, record["workspace"])
         and query.key_id in (None, record["key_id"])
+        and (query.workspaces is None or record["workspace"] in query.workspaces)
     ]
 
 
@@ -105,6 +106,16 @@ def totals(lines):
 
 
 QUERY = UsageQuery(organisation="o1", from_ms=FROM_MS, to_ms=TO_MS, dimensions=ALL)
+
+
+@pytest.mark.parametrize("seen", [frozenset(), frozenset({"w2"}), frozenset({"w1", "w2"})])
+def test_whoever_sees_some_workspaces_is_told_their_sums(database, records, seen):
+    query = replace(QUERY, workspaces=seen)
+    mine = of_query(records, query)
+    assert totals(lines_of(database, query)) == (len(mine), *sum_of(mine, *NAMES))
+    with database.reading() as session:
+        month = replace(query, to_ms=FROM_MS + 30 * DAY_MS)
+        assert (latencies(session, month).total_ms[0.5] is None) == (not seen)
 
 
 @pytest.mark.parametrize("zone", ZONES)
