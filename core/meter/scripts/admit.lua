@@ -165,25 +165,25 @@ for number, rule in ipairs(meta.rules) do
     elseif kind == 'concurrency' then
       call('HINCRBY', base .. 'conc', name, 1)
     else
-      call('INCRBY', plan, int(UNITS[CALENDAR[kind]]))
+      call('INCRBY', plan, UNITS[CALENDAR[kind]])
     end
   end
 end
 local left = -1
 if reserved > 0 then
   left = wallet.credit - reserved
-  call('HSET', base .. 'o:' .. org, 'credit', int(left), 'resv', int(wallet.resv + reserved))
+  call('HSET', base .. 'o:' .. org, 'credit', left, 'resv', wallet.resv + reserved)
 end
 if meta.cl then
   call('SET', base .. 'i:' .. meta.cl[1], cmsgpack.pack({id, meta.str, meta.cl[2]}), 'PX', CLAIM_KEPT_MS)
 end
 if call('HINCRBY', base .. 'act:' .. tier, org, 1) == 1 then
-  call('HSET', base .. 'wt:' .. tier, org, int(meta.weight))
-  call('HINCRBY', base .. 't:' .. tier, 'aw', int(meta.weight))
+  call('HSET', base .. 'wt:' .. tier, org, meta.weight)
+  call('HINCRBY', base .. 't:' .. tier, 'aw', meta.weight)
 end
 local seq = call('HINCRBY', base .. 't:' .. tier, 'seq', 1)
-call('HSET', base .. 'r:' .. id, 's', 'queued', 'a', 1, 'k', 0, 'adm', int(now), 'seq', int(seq), 'res', int(reserved),
-  'ep', int(epoch), 'm', ARGV[2], 'j', ARGV[3])
-call('ZADD', base .. 'open', int(meta.dl), id)
+call('HSET', base .. 'r:' .. id, 's', 'queued', 'a', 1, 'k', 0, 'adm', now, 'seq', seq, 'res', reserved, 'ep', epoch,
+  'm', ARGV[2], 'j', ARGV[3])
+call('ZADD', base .. 'open', meta.dl, id)
 enqueue(meta, id, seq, now, 0)
 return {1, now, reserved, wait_ms, price[1], left, unpack(answers)}

@@ -40,6 +40,6 @@ end
 
 local function add_if_counted(key, amount)
   if amount ~= 0 and call('EXISTS', key) == 1 then
-    call('INCRBY', key, int(amount))
+    call('INCRBY', key, amount)
   end
 end

@@ -23,7 +23,7 @@ local function give_back_credit(record, cost)
   local key = base .. 'o:' .. record.meta.org
   local state = call('HMGET', key, 'ep', 'credit', 'resv')
   if num(state[1]) == record.ep then
-    call('HSET', key, 'credit', int(num(state[2]) + record.res - cost), 'resv', int(num(state[3]) - record.res))
+    call('HSET', key, 'credit', num(state[2]) + record.res - cost, 'resv', num(state[3]) - record.res)
   end
 end
 
@@ -33,7 +33,7 @@ local function correct_calendar(rule, record, epoch, reserved, used)
   if record.ce ~= epoch then
     add_if_counted(key, used)
   elseif used ~= reserved then
-    call('INCRBY', key, int(used - reserved))
+    call('INCRBY', key, used - reserved)
   end
 end
 
@@ -92,7 +92,7 @@ local function correct_order(meta, record, counted)
   if before then
     speed = tonumber(before) * 0.9 + speed * 0.1
   end
-  call('HSET', base .. 't:' .. meta.tier, 'speed', float(speed))
+  call('HSET', base .. 't:' .. meta.tier, 'speed', speed)
 end
 
 -- One msgpack array in the order of core.meter.usage.UsageEvent.

@@ -16,7 +16,7 @@ local KEPT_MS, DECIDE_MS, AGEING_MS = 600000, 5000, 60000
 local STRIKES_MAX, SOLO_STRIKES = 3, 2
 local DEAD_LETTERS_MAX, DEAD_JOB_BYTES_MAX, DEAD_KEPT_MS = 1000, 131072, 604800000
 
--- Integers above 10^14 lose digits through tostring and `..`.
+-- Integers above 10^14 lose digits through tostring and `..`. As arguments of `call` numbers keep all their digits.
 local function int(number)
   return string.format('%.0f', number)
 end
@@ -91,8 +91,7 @@ end
 
 local function save_times(meta, of_org, of_ws, served)
   local org = meta.org
-  call('HSET', base .. 'v:' .. meta.tier, 'o:' .. org, float(of_org), 'w:' .. org .. ':' .. meta.ws, float(of_ws),
-    's:' .. org, float(served))
+  call('HSET', base .. 'v:' .. meta.tier, 'o:' .. org, of_org, 'w:' .. org .. ':' .. meta.ws, of_ws, 's:' .. org, served)
 end
 
 -- Move a flow that waits to its new place in the order of each band.
@@ -100,8 +99,8 @@ local function reorder(meta, of_org, of_ws)
   for _, band in ipairs({'interactive', 'batch'}) do
     local orgs = base .. 'q:' .. meta.tier .. ':' .. band
     if call('EXISTS', orgs) == 1 then
-      call('ZADD', orgs, 'XX', float(of_org), meta.org)
-      call('ZADD', orgs .. ':' .. meta.org, 'XX', float(of_ws), meta.ws)
+      call('ZADD', orgs, 'XX', of_org, meta.org)
+      call('ZADD', orgs .. ':' .. meta.org, 'XX', of_ws, meta.ws)
     end
   end
 end
@@ -109,9 +108,9 @@ end
 local function band_insert(meta, band, id, seq, of_org, of_ws)
   local orgs = base .. 'q:' .. meta.tier .. ':' .. band
   local flows = orgs .. ':' .. meta.org
-  call('ZADD', flows .. ':' .. meta.ws, int(seq), id)
-  call('ZADD', flows, float(of_ws), meta.ws)
-  call('ZADD', orgs, float(of_org), meta.org)
+  call('ZADD', flows .. ':' .. meta.ws, seq, id)
+  call('ZADD', flows, of_ws, meta.ws)
+  call('ZADD', orgs, of_org, meta.org)
 end
 
 -- Answers whether it was there, and whether its workspace and its organisation still wait in this band.
@@ -136,12 +135,13 @@ end
 -- Put a job into its flow. A flow that was empty starts at no less than the flow last served.
 local function enqueue(meta, id, seq, admitted_ms, strikes)
   local tier = meta.tier
-  call('ZADD', base .. 'age:' .. tier, int(admitted_ms), id)
-  call('HINCRBY', base .. 't:' .. tier, 'qcost', int(meta.cost))
+  call('ZADD', base .. 'age:' .. tier, admitted_ms, id)
+  call('HINCRBY', base .. 't:' .. tier, 'qcost', meta.cost)
   if strikes >= SOLO_STRIKES then
     call('RPUSH', base .. 'solo:' .. tier, id)
   else
-    local of_org, of_ws, served = flow_times(meta)
+    local org_before, ws_before, served = flow_times(meta)
+    local of_org, of_ws = org_before, ws_before
     local interactive = base .. 'q:' .. tier .. ':interactive:' .. meta.org
     local batch = base .. 'q:' .. tier .. ':batch:' .. meta.org
     local org_waits = call('EXISTS', interactive, batch) > 0
@@ -150,11 +150,13 @@ local function enqueue(meta, id, seq, admitted_ms, strikes)
     end
     if not org_waits or call('EXISTS', interactive .. ':' .. meta.ws, batch .. ':' .. meta.ws) == 0 then
       of_ws = math.max(of_ws, served)
+    end
+    if of_org > org_before or of_ws > ws_before then
       save_times(meta, of_org, of_ws, served)
     end
     band_insert(meta, meta.band, id, seq, of_org, of_ws)
     if meta.band == 'batch' then
-      call('ZADD', base .. 'ba:' .. tier, int(admitted_ms), id)
+      call('ZADD', base .. 'ba:' .. tier, admitted_ms, id)
     end
   end
   ring(base .. 'bell:' .. tier)

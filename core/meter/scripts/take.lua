@@ -6,7 +6,7 @@ local CANDIDATES_MAX, PROMOTED_MAX = 256, 100
 local queues = base .. 'q:' .. tier .. ':'
 
 if not call('ZSCORE', base .. 'leases', worker) then
-  call('ZADD', base .. 'leases', int(now + lease_ms), worker)
+  call('ZADD', base .. 'leases', now + lease_ms, worker)
   call('SET', base .. 'w:' .. worker, tier)
   call('HSET', base .. 'slots:' .. tier, worker, own_slots)
 end
@@ -21,16 +21,35 @@ local function passed_deadline(id, record)
 end
 
 local function start(id, attempt)
-  call('HSET', base .. 'r:' .. id, 's', 'running', 'w', worker, 'tk', int(now))
+  call('HSET', base .. 'r:' .. id, 's', 'running', 'w', worker, 'tk', now)
   return call('HGET', base .. 'r:' .. id, 'j'), attempt
 end
 
+-- Virtual times of the flows that this call has served, by organisation; written once, at its end.
+local flows_served = {}
+
 -- Advance the virtual times of a job's flows; answers their new values, and the old one of the organisation.
 local function charge(meta)
-  local of_org, of_ws = flow_times(meta)
-  local next_org, next_ws = of_org + meta.cost / meta.weight, of_ws + meta.cost
-  save_times(meta, next_org, next_ws, of_ws)
-  return next_org, next_ws, of_org
+  local flow = flows_served[meta.org] or {of_ws = {}}
+  local org_before, ws_before = flow.of_org, flow.of_ws[meta.ws]
+  if not ws_before then
+    local of_org
+    of_org, ws_before = flow_times(meta)
+    org_before = org_before or of_org
+  end
+  flows_served[meta.org] = flow
+  flow.of_org, flow.of_ws[meta.ws], flow.served = org_before + meta.cost / meta.weight, ws_before + meta.cost, ws_before
+  return flow.of_org, flow.of_ws[meta.ws], org_before
+end
+
+local function save_served()
+  for org, flow in pairs(flows_served) do
+    local times = {'o:' .. org, flow.of_org, 's:' .. org, flow.served}
+    for ws, of_ws in pairs(flow.of_ws) do
+      times[#times + 1], times[#times + 2] = 'w:' .. org .. ':' .. ws, of_ws
+    end
+    call('HSET', base .. 'v:' .. tier, unpack(times))
+  end
 end
 
 -- A job with two strikes runs alone. The first worker to ask is emptied for it.
@@ -52,7 +71,8 @@ local function solo()
       call('SADD', base .. 'wj:' .. worker, id)
       count_running(record.meta, 1)
       local next_org, next_ws, served = charge(record.meta)
-      call('HSET', base .. 't:' .. tier, 'vt', float(served))
+      save_served()
+      call('HSET', base .. 't:' .. tier, 'vt', served)
       reorder(record.meta, next_org, next_ws)
       return true, {start(id, record.a)}
     end
@@ -81,6 +101,15 @@ end
 
 -- What this call has given so far, written at its end: organisation -> jobs, ids, their cost, the virtual time served.
 local given = {by_org = {}, ids = {}, cost = 0, served = nil}
+
+-- Whether anybody waits in a band. Nobody comes to wait while this runs, so it is asked once.
+local bands_waiting = {}
+local function band_waits(band)
+  if bands_waiting[band] == nil then
+    bands_waiting[band] = call('EXISTS', queues .. band) == 1
+  end
+  return bands_waiting[band]
+end
 
 local function below_share(org)
   local weight = num(call('HGET', base .. 'wt:' .. tier, org))
@@ -127,15 +156,15 @@ local function give(id, record, band)
   end
   local next_org, next_ws, served = charge(meta)
   if org_waits then
-    call('ZADD', queues .. band, 'XX', float(next_org), meta.org)
+    call('ZADD', queues .. band, 'XX', next_org, meta.org)
   end
   if ws_waits then
-    call('ZADD', queues .. band .. ':' .. meta.org, 'XX', float(next_ws), meta.ws)
+    call('ZADD', queues .. band .. ':' .. meta.org, 'XX', next_ws, meta.ws)
   end
   local other = band == 'batch' and 'interactive' or 'batch'
-  if call('EXISTS', queues .. other) == 1 then
-    call('ZADD', queues .. other, 'XX', float(next_org), meta.org)
-    call('ZADD', queues .. other .. ':' .. meta.org, 'XX', float(next_ws), meta.ws)
+  if band_waits(other) then
+    call('ZADD', queues .. other, 'XX', next_org, meta.org)
+    call('ZADD', queues .. other .. ':' .. meta.org, 'XX', next_ws, meta.ws)
   end
   given.by_org[meta.org] = (given.by_org[meta.org] or 0) + 1
   given.ids[#given.ids + 1] = id
@@ -152,8 +181,9 @@ local function write_given()
   call('ZREM', base .. 'age:' .. tier, unpack(given.ids))
   call('SADD', base .. 'wj:' .. worker, unpack(given.ids))
   call('HINCRBY', base .. 't:' .. tier, 'running', count)
-  call('HINCRBY', base .. 't:' .. tier, 'qcost', int(-given.cost))
-  call('HSET', base .. 't:' .. tier, 'vt', float(given.served))
+  call('HINCRBY', base .. 't:' .. tier, 'qcost', -given.cost)
+  save_served()
+  call('HSET', base .. 't:' .. tier, 'vt', given.served)
   for org, jobs in pairs(given.by_org) do
     call('HINCRBY', base .. 'run:' .. tier, org, jobs)
   end

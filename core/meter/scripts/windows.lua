@@ -34,13 +34,17 @@ local function read_log(name, window)
     return low
   end
 
-  local log = {key = key, window = window, slot_ms = slot_ms, count = count, before = 0, used = 0, slot = -1, total = 0,
-               first = first_of(1, math.floor((now - window + 1) / slot_ms), 0), entry = entry, first_of = first_of}
-  if log.first > 1 then
-    log.before = select(2, entry(log.first - 1))
-  end
+  local log = {key = key, window = window, slot_ms = slot_ms, count = count, first = 1, before = 0, used = 0, slot = -1,
+               total = 0, entry = entry, first_of = first_of}
   if count > 0 then
     log.slot, log.total = entry(count)
+    local oldest = math.floor((now - window + 1) / slot_ms)
+    -- No slot has two entries, so those that count cannot begin before this one; in a busy log they begin with it.
+    local low = math.max(1, count - math.max(0, log.slot - oldest))
+    log.first = entry(low) >= oldest and low or first_of(low + 1, oldest, 0)
+    if log.first > 1 then
+      log.before = select(2, entry(log.first - 1))
+    end
     log.used = log.total - log.before
   end
   return log
@@ -68,9 +72,9 @@ local function log_add(log)
   local slot, dead = slot_now(log), log.first - 1
   local entry = struct.pack('>dd', slot, log.total + 1)
   if slot == log.slot then
-    call('SETRANGE', log.key, int((log.count - 1) * ENTRY_BYTES), entry)
+    call('SETRANGE', log.key, (log.count - 1) * ENTRY_BYTES, entry)
   elseif dead > log.count - dead + DEAD_SPARE then
-    local live = call('GETRANGE', log.key, int((dead - 1) * ENTRY_BYTES), -1)  -- and the last dead one: what was before
+    local live = call('GETRANGE', log.key, (dead - 1) * ENTRY_BYTES, -1)  -- and the last dead one: what was before
     call('SET', log.key, live .. entry, 'PX', 2 * log.window)
   else
     call('APPEND', log.key, entry)
