@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from core.clock import Clock
 from core.errors import NOT_FOUND, PlatformError
 from core.ids import IdSource
-from gateway.accounts.generations import Change, Generation, generation_of, raise_generation
+from gateway.accounts.changes import change_fields
+from gateway.accounts.generations import Change, Generation
 from gateway.accounts.models import ACTIVE, SUSPENDED, Organisation, Plan, Workspace
 from gateway.accounts.names import checked_name, flush_named
 from gateway.accounts.trail import Actor, Target, record
@@ -108,24 +109,7 @@ def resume_organisation(session: Session, organisation: str, *, actor: Actor, cl
 def _change(
     session: Session, organisation_id: str, verb: str, values: dict[str, object], actor: Actor, clock: Clock
 ) -> Change:
-    """What is so already is not done again, but its generation is answered, so that it can be published again."""
     organisation = session.get(Organisation, organisation_id)
     if organisation is None:
         raise PlatformError(NOT_FOUND, f"There is no organisation {organisation_id!r}.")
-    before = {name: getattr(organisation, name) for name in values}
-    if before == values:
-        return Change(organisation.id, (generation_of(session, organisation.id),))
-    for name, value in values.items():
-        setattr(organisation, name, value)
-    flush_named(session, organisation.name)
-    record(
-        session,
-        actor,
-        f"organisation.{verb}",
-        Target("organisation", organisation.id),
-        organisation=organisation.id,
-        now_ms=clock.now_ms(),
-        before=before,
-        after=values,
-    )
-    return Change(organisation.id, (raise_generation(session, organisation.id),))
+    return change_fields(session, organisation, verb, values, actor, clock)

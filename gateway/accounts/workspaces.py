@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from core.clock import Clock
 from core.errors import CONFLICT, NOT_FOUND, VALIDATION, PlatformError
 from core.ids import IdSource
-from gateway.accounts.generations import Change, generation_of, raise_generation
+from gateway.accounts.changes import change_fields
+from gateway.accounts.generations import Change, generation_of
 from gateway.accounts.models import Organisation, Workspace
 from gateway.accounts.names import checked_name, flush_named
 from gateway.accounts.organisations import ID_BYTES
@@ -109,22 +110,7 @@ def _change(
     clock: Clock,
 ) -> Change:
     found = find_workspace(session, workspace, within=within)
-    before = {name: getattr(found, name) for name in values}
-    if before == values:
-        return Change(found.id, (generation_of(session, found.organisation_id),))
-    if found.archived_ms is not None:
+    differs = any(getattr(found, name) != value for name, value in values.items())
+    if found.archived_ms is not None and differs:
         raise PlatformError(CONFLICT, f"The workspace {found.name!r} is archived, and stays as it is.")
-    for name, value in values.items():
-        setattr(found, name, value)
-    flush_named(session, found.name)
-    record(
-        session,
-        actor,
-        f"workspace.{verb}",
-        Target("workspace", found.id),
-        organisation=found.organisation_id,
-        now_ms=clock.now_ms(),
-        before=before,
-        after=values,
-    )
-    return Change(found.id, (raise_generation(session, found.organisation_id),))
+    return change_fields(session, found, verb, values, actor, clock)
