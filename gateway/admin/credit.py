@@ -1,19 +1,14 @@
 """/v1/admin/credit: how an organisation's account stands; what an operator puts in."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from billing.accounts import lock_account, set_limit
-from billing.grants import KEY_LENGTH_MAX, Grant, Statement, grant, statement, top_up
+from billing.grants import KEY_LENGTH_MAX, Statement, statement
 from billing.money import parse_amount
-from core.clock import Clock
-from core.errors import CONFLICT, PlatformError
 from core.meter.credit import Level
-from gateway.accounts.trail import Target, record
+from gateway.accounts.credit import Gift, book_gift, book_top_up, change_credit_limit
 from gateway.admin.desk import ERRORS, Acting, AdminDesk, Changed
 from gateway.desk import QUEUE_AWAY
 from gateway.schemas.admin.credit import (
@@ -64,11 +59,12 @@ def credit_router(services: Services) -> APIRouter:
         asked = await desk.body(request, TopUp)
         nano = parse_amount(asked.amount)
 
-        def give(session: Session, home: str) -> Grant:
-            by, note = acting.actor.label, asked.note
-            return top_up(session, home, nano, key=idempotency_key, clock=clock, created_by=by, note=note)
+        def run(session: Session) -> Changed[GrantShown]:
+            home, by = acting.organisation(session), acting.actor
+            made = book_top_up(session, home, nano, key=idempotency_key, note=asked.note, actor=by, clock=clock)
+            return shown_grant(made), ()
 
-        return await desk.change(lambda session: _given(session, acting, "credit.top_up", idempotency_key, give, clock))
+        return await desk.change(run)
 
     @router.post("/grants", operation_id="admin_grant", status_code=201, openapi_extra=body_of(GrantCreation))
     async def create_grant(
@@ -78,8 +74,13 @@ def credit_router(services: Services) -> APIRouter:
     ) -> GrantShown:
         """Credit that is given. The operator's."""
         asked = await desk.body(request, GrantCreation)
-        give = _giving(asked, idempotency_key, acting, clock)
-        return await desk.change(lambda session: _given(session, acting, "credit.grant", idempotency_key, give, clock))
+        gift = _gift(asked)
+
+        def run(session: Session) -> Changed[GrantShown]:
+            home, by = acting.organisation(session), acting.actor
+            return shown_grant(book_gift(session, home, gift, key=idempotency_key, actor=by, clock=clock)), ()
+
+        return await desk.change(run)
 
     @router.patch("/limit", operation_id="admin_set_credit_limit", openapi_extra=body_of(CreditLimitUpdate))
     async def change_limit(request: Request, acting: Annotated[Acting, Depends(desk.enter_operator_for)]) -> Credit:
@@ -88,7 +89,8 @@ def credit_router(services: Services) -> APIRouter:
         nano = parse_amount(asked.amount)
 
         def run(session: Session) -> Changed[None]:
-            _set_limit(session, acting, nano, clock)
+            home = acting.organisation(session)
+            change_credit_limit(session, home, nano, actor=acting.actor, clock=clock)
             return None, ()
 
         await desk.change(run)
@@ -104,65 +106,6 @@ async def _level(services: Services, organisation: str) -> Level | None:
         return None
 
 
-def _giving(asked: GrantCreation, key: str, acting: Acting, clock: Clock) -> Callable[[Session, str], Grant]:
-    nano = parse_amount(asked.amount)
+def _gift(asked: GrantCreation) -> Gift:
     expires_ms = None if asked.expires_at is None else to_ms(asked.expires_at)
-
-    def give(session: Session, home: str) -> Grant:
-        return grant(
-            session,
-            home,
-            nano,
-            key=key,
-            clock=clock,
-            priority=asked.priority,
-            expires_ms=expires_ms,
-            created_by=acting.actor.label,
-            note=asked.note,
-        )
-
-    return give
-
-
-def _given(
-    session: Session,
-    acting: Acting,
-    action: str,
-    key: str,
-    give: Callable[[Session, str], Grant],
-    clock: Clock,
-) -> Changed[GrantShown]:
-    """A repetition changes nothing, and leaves nothing in the audit log."""
-    home = acting.organisation(session)
-    lock_account(session, home)
-    known = session.scalars(select(Grant.id).where(Grant.organisation == home, Grant.key == key)).first()
-    made = give(session, home)
-    if known is None:
-        facts = {"grant": made.id, "key": key, "amount_nano": made.amount_nano, "expires_ms": made.expires_ms}
-        after = {**facts, "priority": made.priority, "note": made.note}
-        _record(session, acting, action, home, clock, None, after)
-    return shown_grant(made), ()
-
-
-def _set_limit(session: Session, acting: Acting, limit_nano: int, clock: Clock) -> None:
-    home = acting.organisation(session)
-    before_nano = lock_account(session, home).limit_nano
-    if not set_limit(session, home, limit_nano):
-        raise PlatformError(CONFLICT, "More than that is used or held beyond the balance already.", param="amount")
-    if before_nano != limit_nano:
-        before, after = {"limit_nano": before_nano}, {"limit_nano": limit_nano}
-        _record(session, acting, "credit.set_limit", home, clock, before, after)
-
-
-def _record(
-    session: Session,
-    acting: Acting,
-    action: str,
-    home: str,
-    clock: Clock,
-    before: dict[str, Any] | None,
-    after: dict[str, Any],
-) -> None:
-    target = Target("credit_account", home)
-    now_ms = clock.now_ms()
-    record(session, acting.actor, action, target, organisation=home, now_ms=now_ms, before=before, after=after)
+    return Gift(parse_amount(asked.amount), asked.priority, expires_ms, asked.note)

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from sqlalchemy.orm import Session
 
-from billing.customers import CustomerChange, customer_of, update_customer
+from billing.customers import CustomerChange, customer_of
 from core.clock import Clock
-from gateway.accounts.generations import Generation, raise_generation
+from gateway.accounts.customers import change_customer
+from gateway.accounts.generations import Generation
 from gateway.accounts.opening import open_account
 from gateway.accounts.organisations import (
     change_plan,
@@ -18,7 +19,6 @@ from gateway.accounts.organisations import (
     set_organisation_lenient,
     suspend_organisation,
 )
-from gateway.accounts.trail import Target, record
 from gateway.admin.desk import ERRORS, Acting, AdminDesk, Changed
 from gateway.admin.places import organisation_by_id
 from gateway.schemas.admin.fields import PAGE_DEFAULT, IdInPath, Limit, Offset, Page
@@ -143,21 +143,6 @@ def _change(
 
 def _change_customer(session: Session, acting: Acting, asked: CustomerUpdate, clock: Clock) -> Changed[CustomerShown]:
     home = acting.organisation(session)
-    before = shown_customer(customer_of(session, home)).model_dump()
     change = CustomerChange(name=asked.name, address=asked.address, email=asked.email, time_zone=asked.time_zone)
-    found = shown_customer(update_customer(session, home, change))
-    after = found.model_dump()
-    changed = [name for name in after if after[name] != before[name]]
-    if not changed:
-        return found, ()
-    record(
-        session,
-        acting.actor,
-        "customer.change",
-        Target("customer", home),
-        organisation=home,
-        now_ms=clock.now_ms(),
-        before={name: before[name] for name in changed},
-        after={name: after[name] for name in changed},
-    )
-    return found, (raise_generation(session, home),)
+    done = change_customer(session, home, change, actor=acting.actor, clock=clock)
+    return shown_customer(customer_of(session, home)), done.publish
