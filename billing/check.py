@@ -13,7 +13,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from billing.account_check import check_accounts
 from billing.calendar import hour_start_ms
-from billing.journal import REVENUE_LOST, LedgerEntry, LedgerTransaction, check_journal
+from billing.days import DAY_MS, day_start_ms, next_day_ms, wrong_rows
+from billing.journal import REVENUE_LOST, LedgerEntry, LedgerTransaction, check_journal, check_ledger_hours
 from billing.models import UsageRecord
 from billing.prices import PriceVersion
 from billing.rollups import HOUR_MS, hour_from_records, hour_stored, next_hour_ms
@@ -68,7 +69,7 @@ def check_books(database: Database, since_ms: int, findings: Findings) -> None:
     an hour and of TRANSACTIONS_AT_ONCE.
     """
     with snapshot(database) as session:
-        for sentence in check_journal(session):
+        for sentence in (*check_journal(session), *check_ledger_hours(session)):
             findings.add("journal", sentence)
         for sentence in check_accounts(session):
             findings.add("accounts", sentence)
@@ -77,6 +78,7 @@ def check_books(database: Database, since_ms: int, findings: Findings) -> None:
             findings.add("seals", f"the seal of {local_time(broken_ms, 'UTC')} does not fit the journal")
     _check_transactions(database, since_ms, findings)
     _check_hours(database, hour_start_ms(since_ms), findings)
+    _check_days(database, day_start_ms(since_ms), findings)
 
 
 @contextmanager
@@ -154,6 +156,21 @@ def _check_hours(database: Database, from_ms: int, findings: Findings) -> None:
             _check_records(session, hour_ms, prices, findings)
         findings.saw("hours")
         from_ms = hour_ms + HOUR_MS
+
+
+def _check_days(database: Database, from_ms: int, findings: Findings) -> None:
+    """Day by day: the sums of whole organisations against those of their keys."""
+    while True:
+        with snapshot(database) as session:
+            day_ms = next_day_ms(session, from_ms)
+            if day_ms is None:
+                return
+            wrong = wrong_rows(session, day_ms)
+        if wrong:
+            day = local_time(day_ms, "UTC")
+            findings.add("rollups", f"{wrong} sums of the day {day}, or of its month, are not those of its hours")
+        findings.saw("days")
+        from_ms = day_ms + DAY_MS
 
 
 def _check_rollups(session: Session, hour_ms: int, findings: Findings) -> None:

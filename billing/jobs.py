@@ -10,8 +10,9 @@ from sqlalchemy import delete
 from structlog.stdlib import BoundLogger
 
 from billing import grants, task_runs
-from billing.check import Findings, check_books
+from billing.check import Findings, check_books, snapshot
 from billing.check_cell import check_cell
+from billing.days import rebuild_day, wrong_rows
 from billing.experts import forget as forget_experts
 from billing.experts_move import move_experts
 from billing.models import BooksCheck
@@ -129,13 +130,13 @@ def _expire(shop: Workshop, _window_ms: int) -> None:
 
 
 def _mend_rollups(shop: Workshop, window_ms: int) -> None:
-    """The hour before the window. Looks without a lock first: as a rule nothing is wrong."""
+    """The hour before the window, its day and its month. Looks without a lock first: as a rule nothing is wrong."""
     hour_ms = window_ms - HOUR_MS
-    with shop.database.reading() as session:
-        if hour_stored(session, hour_ms) == hour_from_records(session, hour_ms):
+    with snapshot(shop.database) as session:
+        if hour_stored(session, hour_ms) == hour_from_records(session, hour_ms) and not wrong_rows(session, hour_ms):
             return
     with shop.database.unit_of_work() as session:
-        wrong = rebuild_hour(session, hour_ms)
+        wrong = rebuild_hour(session, hour_ms) + rebuild_day(session, hour_ms)
     if wrong:
         shop.log.error("rollups_mended", hour_ms=hour_ms, rows=wrong)
 

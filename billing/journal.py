@@ -68,6 +68,20 @@ class LedgerEntry(Base):
     amount_nano: Mapped[int]
 
 
+class LedgerHour(Base):
+    """What was booked on one of OWN_ACCOUNTS by transactions of a kind in an hour that is sealed: it never changes, so
+    that reports need not read the journal itself. Hours without such entries have no row.
+    """
+
+    __tablename__ = "ledger_hours"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy's own way of declaring it
+
+    hour_ms: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    account: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), primary_key=True)
+    amount_nano: Mapped[int]
+
+
 class LedgerSeal(Base):
     """One link of the chain that `billing/seal.py` makes."""
 
@@ -146,6 +160,22 @@ def balances(session: Session, prefix: str = "") -> dict[str, int]:
     return {row[0]: row[1] for row in session.execute(query)}
 
 
+def own_sums(session: Session, from_ms: int, to_ms: int) -> list[tuple[str, str, int]]:
+    """Account, kind, amount of what was booked on OWN_ACCOUNTS in [from_ms, to_ms), from the journal itself."""
+    query = (
+        select(LedgerEntry.account, LedgerTransaction.kind, cast(func.sum(LedgerEntry.amount_nano), BigInteger))
+        .join(LedgerTransaction, LedgerTransaction.id == LedgerEntry.transaction_id)
+        .where(
+            LedgerEntry.account.in_(OWN_ACCOUNTS),
+            LedgerTransaction.booked_ms >= from_ms,
+            LedgerTransaction.booked_ms < to_ms,
+        )
+        .group_by(LedgerEntry.account, LedgerTransaction.kind)
+        .order_by(LedgerEntry.account, LedgerTransaction.kind)
+    )
+    return [(row[0], row[1], row[2]) for row in session.execute(query)]
+
+
 def check_journal(session: Session) -> list[str]:
     """What is wrong with it, one sentence each: transactions that are not whole, or do not sum to 0."""
     total = func.coalesce(func.sum(LedgerEntry.amount_nano), 0)
@@ -157,6 +187,19 @@ def check_journal(session: Session) -> list[str]:
         .order_by(LedgerTransaction.id)
     )
     return [f"transaction {row[0]} has {row[1]} entries with the sum {row[2]}" for row in session.execute(query)]
+
+
+def check_ledger_hours(session: Session) -> list[str]:
+    """Which sums of sealed hours are not what the journal says, one sentence for each account and kind."""
+    kept = select(LedgerHour.account, LedgerHour.kind, cast(func.sum(LedgerHour.amount_nano), BigInteger))
+    found = {row[:2]: row[2] for row in session.execute(kept.group_by(LedgerHour.account, LedgerHour.kind))}
+    booked = {(account, kind): nano for account, kind, nano in own_sums(session, 0, sealed_until_ms(session))}
+    return [
+        f"the sealed hours of {account} by {kind} sum to {found.get((account, kind), 0)} nano, "
+        f"the journal says {booked.get((account, kind), 0)}"
+        for account, kind in sorted({*found, *booked})
+        if found.get((account, kind), 0) != booked.get((account, kind), 0)
+    ]
 
 
 def sealed_until_ms(session: Session) -> int:

@@ -8,6 +8,7 @@ from operator import attrgetter
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from billing.days import add_to_days
 from billing.epochs import EpochRow
 from billing.models import UsageRecord
 from billing.rollups import Counted, add_to_rollups, lock_books, mark_used
@@ -53,6 +54,7 @@ def _take_in(session: Session, events: Sequence[UsageEvent], now_ms: int) -> Non
         counted.append(Counted._make((*COUNTED_OF(event), charged_nano, loss_nano, *TIMES_OF(event))))
     session.execute(insert(UsageRecord), rows)
     add_to_rollups(session, counted)
+    add_to_days(session, counted)
     mark_used(session, counted)
 
 

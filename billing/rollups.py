@@ -140,7 +140,7 @@ def add_to_rollups(session: Session, records: Sequence[Counted]) -> None:
     """Count records that were inserted in this transaction. The caller has called lock_books."""
     spans = spans_of(records)
     hours = hours_of(spans)
-    _upsert(session, UsageHour, KEY_COLUMNS, _hour_rows(hours), adding=True)
+    upsert(session, UsageHour, KEY_COLUMNS, _hour_rows(hours), adding=True)
     keys = sorted(spans)
     for at in range(0, len(keys), ROWS_AT_ONCE):
         for row in session.execute(_rows(keys[at : at + ROWS_AT_ONCE])):
@@ -149,7 +149,7 @@ def add_to_rollups(session: Session, records: Sequence[Counted]) -> None:
             span.sums = [mine + theirs for mine, theirs in zip(span.sums, stored, strict=False)]
             span.first_token.update(unpack_sketch(stored[-2]))
             span.total.update(unpack_sketch(stored[-1]))
-    _upsert(session, UsageSpan, KEY_COLUMNS, [dict(zip(COLUMNS, spans[key].row(key), strict=True)) for key in keys])
+    upsert(session, UsageSpan, KEY_COLUMNS, [dict(zip(COLUMNS, spans[key].row(key), strict=True)) for key in keys])
 
 
 def mark_used(session: Session, records: Iterable[Counted]) -> None:
@@ -161,7 +161,7 @@ def mark_used(session: Session, records: Iterable[Counted]) -> None:
     for key_id, last_used_ms in session.execute(known):
         used[key_id] = max(last_used_ms, used[key_id])
     rows = [{"key_id": key_id, "last_used_ms": used[key_id]} for key_id in sorted(used)]
-    _upsert(session, KeyLastUsed, ("key_id",), rows)
+    upsert(session, KeyLastUsed, ("key_id",), rows)
 
 
 def next_hour_ms(session: Session, from_ms: int) -> int | None:
@@ -202,7 +202,7 @@ def rebuild_hour(session: Session, hour_ms: int) -> int:
         for model, names in ((UsageSpan, COLUMNS), (UsageHour, HOUR_COLUMNS)):
             session.execute(delete(model).where(model.start_ms >= hour_ms, model.start_ms < hour_ms + HOUR_MS))
             rows = [dict(zip(names, row, strict=True)) for row in right if len(row) == len(names)]
-            _upsert(session, model, KEY_COLUMNS, rows)
+            upsert(session, model, KEY_COLUMNS, rows)
     return wrong
 
 
@@ -223,7 +223,7 @@ def _hour_rows(hours: Mapping[SpanKey, Sequence[int]]) -> list[dict[str, Any]]:
     return [dict(zip(HOUR_COLUMNS, (*key, *hours[key]), strict=True)) for key in sorted(hours)]
 
 
-def _upsert(
+def upsert(
     session: Session,
     model: type[Base],
     key_columns: Sequence[str],
@@ -231,7 +231,7 @@ def _upsert(
     *,
     adding: bool = False,
 ) -> None:
-    """Rows that are there get the new values; `adding`: on top of their own."""
+    """Rows that are there get the new values; `adding`: on top of their own. All rows name the same columns."""
     if not rows:
         return
     connection = session.connection()

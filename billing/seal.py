@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from billing.calendar import HOUR_MS, hour_start_ms
-from billing.journal import LedgerEntry, LedgerSeal, LedgerTransaction, sealed_until_ms
+from billing.journal import LedgerEntry, LedgerHour, LedgerSeal, LedgerTransaction, own_sums, sealed_until_ms
 from core.db import insert_new
 
 GENESIS = "0" * 64
@@ -42,6 +42,11 @@ def seal_closed_hours(session: Session, now_ms: int) -> int:
         transactions, digest = _digest(session, previous, from_ms, hour_ms)
         row = {"hour_ms": hour_ms, "transactions": transactions, "digest": digest, "previous": previous}
         insert_new(session, LedgerSeal, [row], ["hour_ms"])
+        sums = own_sums(session, from_ms, hour_ms + HOUR_MS)
+        rows = [
+            {"hour_ms": hour_ms, "account": account, "kind": kind, "amount_nano": nano} for account, kind, nano in sums
+        ]
+        insert_new(session, LedgerHour, rows, ["hour_ms", "account", "kind"])
         previous, from_ms = digest, hour_ms + HOUR_MS
     return HOURS_MAX
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from billing.calendar import hour_start_ms
 from billing.check import CHECKS, Findings, check_books
 from billing.check_cell import check_cell
+from billing.days import DAY_MS, day_start_ms, next_day_ms, rebuild_day
 from billing.rollups import HOUR_MS, next_hour_ms, rebuild_hour
 from cli.accounts.acting import print_json
 from cli.database import opened
@@ -45,7 +46,7 @@ def check(since: str | None, *, as_json: bool) -> int:
 
 
 def rebuild(since: str | None, *, as_json: bool) -> None:
-    """Hour by hour, each in a transaction of its own."""
+    """Hour by hour, then day by day, each in a transaction of its own."""
     from_ms = hour_start_ms(0 if since is None else parse_time_ms(since, "--since"))
     hours = wrong = 0
     with opened(find_installation().settings) as database:
@@ -57,10 +58,22 @@ def rebuild(since: str | None, *, as_json: bool) -> None:
                 wrong += rebuild_hour(session, hour_ms)
             hours += 1
             from_ms = hour_ms + HOUR_MS
+        wrong += _rebuild_days(database, hour_start_ms(0 if since is None else parse_time_ms(since, "--since")))
     if as_json:
         print_json({"hours": hours, "rows_mended": wrong})
     else:
         sys.stdout.write(f"{hours} hours looked at, {wrong} rows mended.\n")
+
+
+def _rebuild_days(database: Database, from_ms: int) -> int:
+    wrong, day_ms = 0, day_start_ms(from_ms)
+    while True:
+        with database.unit_of_work() as session:
+            found_ms = next_day_ms(session, day_ms)
+            if found_ms is None:
+                return wrong
+            wrong += rebuild_day(session, found_ms)
+        day_ms = found_ms + DAY_MS
 
 
 async def _check_cell(installation: Installation, database: Database, findings: Findings) -> None:

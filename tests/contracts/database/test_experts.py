@@ -2,7 +2,16 @@
 
 import pytest
 
-from billing.experts import ExpertCount, LayerCounts, expert_series, expert_shares, forget
+from billing.experts import (
+    ExpertCount,
+    LayerCounts,
+    expert_series,
+    expert_shares,
+    forget,
+    layer_points,
+    sampled_tiers,
+    sampled_workspaces,
+)
 from billing.experts_move import move_experts
 from core.clock import ManualClock
 from core.db import DatabaseUnavailableError
@@ -68,6 +77,25 @@ async def test_samples_add_up_by_hour_tier_and_workspace(database, log, clock):
         (START_MS + HOUR_MS, (0, 0, 7)),
     ]
     assert [point.counts for point in series(database, "small", *whole, workspace="w1")] == [(1, 5, 0), (0, 3, 7)]
+
+
+async def test_days_say_what_hours_say(database, log, clock):
+    await log.append([sample(), sample(workspace="w2", first=(1, 1, 1))])
+    clock.advance(DAY_MS)
+    await log.append([sample(first=(0, 0, 7)), sample(tier="medium")])
+    await move_experts(database, log, "c0")
+    day_ms = START_MS - START_MS % DAY_MS
+    with database.reading() as session:
+        assert sampled_tiers(session) == ["medium", "small"]
+        assert sampled_workspaces(session, "small", day_ms, 5) == ["w1", "w2"]
+        assert sampled_workspaces(session, "small", day_ms + DAY_MS, 5) == ["w1"]
+        for workspace, first, second in ((None, (2, 3, 1), (0, 0, 7)), ("w2", (1, 1, 1), None), ("none", None, None)):
+            asked = session, "small", day_ms, day_ms + 2 * DAY_MS, workspace
+            days = [(point.start_ms, point.layer.counts) for point in layer_points(*asked, by_day=True)]
+            hours = [(point.start_ms, point.layer.counts) for point in layer_points(*asked)]
+            counted = [(at_ms, counts) for at_ms, counts in ((0, first), (DAY_MS, second)) if counts]
+            assert days[::2] == [(day_ms + at_ms, counts) for at_ms, counts in counted]
+            assert hours[::2] == [(START_MS + at_ms, counts) for at_ms, counts in counted]
 
 
 async def test_a_sample_that_comes_again_counts_once(database, log):
