@@ -122,7 +122,14 @@ class AuditEntry(Base):
     """Who did what, to what, from where; never a secret. Append-only: a trigger refuses changes and deletions."""
 
     __tablename__ = "audit_log"
-    __table_args__ = (Index(None, "organisation", "id"),)
+    __table_args__ = (
+        Index(None, "organisation", "id"),
+        Index("ix_audit_log_organisation_action_id", "organisation", "action", "id"),
+        Index("ix_audit_log_action_id", "action", "id"),
+        Index("ix_audit_log_actor_id_id", "actor_id", "id"),
+        Index("ix_audit_log_target_id_id", "target_id", "id"),
+        Index("ix_audit_log_at_ms", "at_ms"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
     at_ms: Mapped[int]

@@ -1,10 +1,10 @@
 """The audit log: every administrative act, written in the transaction of the act itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from gateway.accounts.models import NAME_LENGTH_MAX, AuditEntry
@@ -69,8 +69,27 @@ def record(
     session.flush()
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """None: whichever. `actors` and `targets` are ids; `from_ms` counts, `until_ms` does not."""
+
+    actors: tuple[str, ...] | None = None
+    action: str | None = None
+    targets: tuple[str, ...] | None = None
+    from_ms: int | None = None
+    until_ms: int | None = None
+
+
+EVERYTHING = AuditFilter()
+
+
 def list_audit(
-    session: Session, *, within: str | None, before_id: int | None = None, count: int = 100
+    session: Session,
+    *,
+    within: str | None,
+    before_id: int | None = None,
+    count: int = 100,
+    wanted: AuditFilter = EVERYTHING,
 ) -> list[AuditEntry]:
     """A page, youngest first; `before_id` is the last id of the page before. `within`: of one organisation; None: of
     all, for the operator.
@@ -80,4 +99,26 @@ def list_audit(
         query = query.where(AuditEntry.organisation == within)
     if before_id is not None:
         query = query.where(AuditEntry.id < before_id)
-    return list(session.scalars(query))
+    return list(session.scalars(query.where(*_conditions(wanted))))
+
+
+def audit_actions(session: Session, *, within: str | None) -> list[str]:
+    """Every action in the log, by name: one look into the index for each, however long the log is."""
+    here = () if within is None else (AuditEntry.organisation == within,)
+    known = select(func.min(AuditEntry.action).label("action")).where(*here).cte("known", recursive=True)
+    following = select(func.min(AuditEntry.action)).where(*here, AuditEntry.action > known.c.action).scalar_subquery()
+    known = known.union_all(select(following).where(known.c.action.is_not(None)))
+    return [action for action in session.scalars(select(known.c.action)) if action is not None]
+
+
+def _conditions(wanted: AuditFilter) -> Iterator[ColumnElement[bool]]:
+    if wanted.actors is not None:
+        yield AuditEntry.actor_id.in_(wanted.actors)
+    if wanted.action is not None:
+        yield AuditEntry.action == wanted.action
+    if wanted.targets is not None:
+        yield AuditEntry.target_id.in_(wanted.targets)
+    if wanted.from_ms is not None:
+        yield AuditEntry.at_ms >= wanted.from_ms
+    if wanted.until_ms is not None:
+        yield AuditEntry.at_ms < wanted.until_ms
