@@ -9,6 +9,7 @@ from gateway.console.entrance import entrance_router
 from gateway.console.forgotten import forgotten_router
 from gateway.console.links import links_router
 from gateway.console.missing import missing_router
+from gateway.console.overview import overview_router
 from gateway.console.profile import profile_router
 from gateway.console.workspaces import workspaces_router
 from gateway.services import Services
@@ -23,6 +24,7 @@ def console_routers(services: Services, title: str) -> list[APIRouter]:
         entrance_router(console, door),
         links_router(console, door),
         forgotten_router(console),
+        overview_router(console),
         workspaces_router(console),
         profile_router(console, door),
         missing_router(console),

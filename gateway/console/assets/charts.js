@@ -36,6 +36,7 @@
   // {kind: "line" | "bar" | "area", x: [..], series: [{name, data, exact?}], unit, stack}
   const series = (data) => ({
     ...base(),
+    grid: { ...base().grid, top: data.series.length > 1 && data.unit ? 56 : 34 },
     legend: data.series.length > 1
       ? { top: 0, left: 0, type: "scroll", icon: "roundRect", itemWidth: 12, itemHeight: 8, textStyle: { color: color("muted") } }
       : undefined,

@@ -62,7 +62,7 @@
   });
 
   document.addEventListener("htmx:afterSwap", (event) => {
-    const problem = event.detail.target.querySelector?.(".problem");
+    const problem = event.detail.target?.querySelector?.(".problem"); // live parts have no target
     const form = problem?.closest("form");
     if (!form) return;
     for (const field of form.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
