@@ -17,6 +17,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from core.gathering import Gathering
+
 # Redis 6 wraps what a script was refused in an error of its own; later ones say the refusal itself.
 _IN_SCRIPT = re.compile(r"^ERR Error running script .*?: -([A-Z]+ .*)$", re.DOTALL)
 
@@ -28,6 +30,7 @@ class Line(asyncio.Protocol):
 
     def __init__(self, transport: asyncio.WriteTransport, timeout_s: float, when_lost: Callable[[], None]) -> None:
         self._transport = transport
+        self._outgoing = Gathering(transport)
         self._before = transport.get_protocol()  # redis-py waits for its end when it closes the connection
         self._timeout_s = timeout_s
         self._when_lost = when_lost
@@ -53,7 +56,7 @@ class Line(asyncio.Protocol):
         self._waiting.append((future, self._loop.time()))
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout_s, self._look)
-        self._transport.write(hiredis.pack_command(words))
+        self._outgoing.write(hiredis.pack_command(words))
 
     async def ask(self, *words: Any) -> Any:
         future: asyncio.Future[Any] = self._loop.create_future()

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from core.errors import BAD_REQUEST, REQUEST_TIMEOUT, ErrorKind
+from core.gathering import Gathering
 from gateway.errors import flat
 
 CONNECTION = "tramontane.connection"  # in the scope of each request
@@ -37,6 +38,37 @@ def protocol_class(limits: ConnectionLimits) -> type[HttpToolsProtocol]:
         connection_limits = limits
 
     return BoundedProtocol
+
+
+class GatheredTransport(asyncio.Transport):
+    """What uvicorn asks of a transport, with the head and the body of an answer in one write."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._outgoing = Gathering(transport)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._outgoing.write(data)
+
+    def close(self) -> None:
+        self._outgoing.flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
 
 
 class _Bounded(HttpToolsProtocol):
@@ -66,7 +98,7 @@ class _Bounded(HttpToolsProtocol):
             call()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # narrower, as in uvicorn
-        super().connection_made(transport)
+        super().connection_made(GatheredTransport(transport))
         self._arm(HEAD, self.connection_limits.head_s_max, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
