@@ -4,13 +4,18 @@ from fastapi import APIRouter
 
 from gateway.accounts.door import Door
 from gateway.accounts.passwords import Passwords
+from gateway.console.audit import audit_router
 from gateway.console.desk import Console
 from gateway.console.entrance import entrance_router
 from gateway.console.forgotten import forgotten_router
+from gateway.console.key_page import key_page_router
+from gateway.console.keys import keys_router
+from gateway.console.limits import limits_router
 from gateway.console.links import links_router
 from gateway.console.missing import missing_router
 from gateway.console.overview import overview_router
 from gateway.console.profile import profile_router
+from gateway.console.revenue import revenue_router
 from gateway.console.workspaces import workspaces_router
 from gateway.services import Services
 
@@ -27,5 +32,10 @@ def console_routers(services: Services, title: str) -> list[APIRouter]:
         overview_router(console),
         workspaces_router(console),
         profile_router(console, door),
+        revenue_router(console),
+        audit_router(console),
+        keys_router(console),
+        key_page_router(console),
+        limits_router(console),
         missing_router(console),
     ]
