@@ -19,7 +19,13 @@ FULL_S_MAX = 1_800
 GATEWAYS, GATEWAYS_FULL = 3, 16
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(config, items):
+    """Two processes share the scenes by database, so that each starts one platform."""
+    for item in items:
+        backend = getattr(item, "callspec", None) and item.callspec.params.get("platform")
+        if backend is not None:
+            item.add_marker(pytest.mark.xdist_group(backend))
     if config.getoption("--full"):
         for item in items:
             item.add_marker(pytest.mark.timeout(FULL_S_MAX), append=False)
