@@ -3,6 +3,7 @@
 import csv
 import io
 from datetime import UTC, datetime
+from itertools import count, islice
 
 import pytest
 
@@ -40,12 +41,12 @@ def use(console):
     with database.unit_of_work() as session:
         grant(session, ash, 7 * 10**12, key="hello", clock=clock)
     fund(database, ash, birch)
-    number = 0
+    numbers = count(1)
     for month in (9, 10, 11):
         for day in (1, 15, 20):
             at_ms = ms(2026, month, day, 23, 30)
             batch = []
-            for number in range(number + 1, number + 9):
+            for number in islice(numbers, 8):
                 owner = ash if number % 3 else birch
                 batch.append(
                     usage_event(number, organisation=owner, tier=TIERS[number % 2], admitted_ms=at_ms + number)
