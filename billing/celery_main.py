@@ -16,6 +16,7 @@ from core.db import DatabaseUnavailableError, connect_database
 from core.heartbeat import BEAT_S, Beat, Heartbeat
 from core.ids import SystemIds
 from core.logs import set_up_logs
+from core.metrics_port import serve_metrics
 from core.settings import read_settings
 
 CANARY_S_MAX = 45.0
@@ -65,14 +66,14 @@ class Canary:
 
 
 class BooksGauge:
-    """Findings of the last check, for /metrics of this machine's gateways."""
+    """Findings of the last check, for /metrics of this machine's gateways or of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._findings = Gauge(
             "tramontane_books_findings",
             "What disagreed in the last check of the books.",
             ("check",),
-            registry=CollectorRegistry(),
+            registry=registry,
             multiprocess_mode="mostrecent",
         )
 
@@ -87,6 +88,7 @@ def main() -> int:
     log = set_up_logs("celery", settings.log_level)
     clock = SystemClock()
     database = connect_database(settings.database())
+    registry = CollectorRegistry()
     shop = Workshop(
         database=database,
         redis_url=settings.redis(),
@@ -95,8 +97,9 @@ def main() -> int:
         clock=clock,
         ids=SystemIds(clock),
         log=log,
-        checked=BooksGauge().show,
+        checked=BooksGauge(registry).show,
     )
+    serve_metrics(settings, registry)
     canary = Canary(Heartbeat(settings.heartbeat_file), clock)
     try:
         serve(shop, canary, settings.broker(), settings.celery_name)

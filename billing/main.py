@@ -3,6 +3,7 @@
 import asyncio
 import signal
 
+from prometheus_client import CollectorRegistry
 from structlog.stdlib import BoundLogger
 
 from billing.collector import Collector, CollectorBounds
@@ -16,6 +17,7 @@ from core.ids import SystemIds
 from core.logs import set_up_logs
 from core.meter.credit_redis import RedisCreditStore
 from core.meter.usage_redis import RedisUsageSource
+from core.metrics_port import serve_metrics
 from core.redis import connect
 from core.settings import read_settings
 
@@ -23,6 +25,7 @@ from core.settings import read_settings
 def main() -> int:
     """Run until SIGTERM or SIGINT, then finish the batch at hand; the exit code. Raises SetupError."""
     settings = read_settings(CollectorSettings)
+    serve_metrics(settings, CollectorRegistry())
     asyncio.run(serve(settings, set_up_logs("collector", settings.log_level)))
     return 0
 

@@ -41,7 +41,7 @@ def environment_of(
 ) -> dict[str, str]:
     """What all of them share: with it, `tramontane run NAME` does the same in any shell."""
     out = {
-        **inherited,
+        **{name: value for name, value in inherited.items() if name != "TRAMONTANE_METRICS_PORT"},  # one for all
         "TRAMONTANE_HOME": str(home.root),
         "TRAMONTANE_CONFIG": str(backends.config.absolute()),
         "TRAMONTANE_REDIS_URL": backends.redis_url,

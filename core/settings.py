@@ -47,6 +47,13 @@ class PlatformSettings(BaseSettings):
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     redis_timeout_s: float = Field(default=2.0, gt=0, description="Deadline of one Redis call.")
     heartbeat_file: Path | None = Field(default=None, description="Touched every second while the process can work.")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        description="Of every process but a gateway: serve its metrics here; absent: nowhere.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address of metrics_port.")
     lease_ms: int = Field(default=6_000, ge=1_000, description="How long a silent worker keeps what it has taken.")
 
     @model_validator(mode="before")

@@ -8,6 +8,7 @@ from core.clock import Clock
 from core.errors import SetupError
 from core.installation import catalog_for
 from core.logs import set_up_logs
+from core.metrics_port import serve_metrics
 from core.queue.metrics import WorkerMetrics
 from core.queue.process import Work, serve
 from core.settings import limit_threads, read_settings
@@ -29,5 +30,7 @@ def main() -> int:
     def make(tier: Tier, clock: Clock, log: BoundLogger) -> EmbeddingExecutor:
         return EmbeddingExecutor(tier, make_encoder(tier, settings.home), clock, log)
 
-    work = Work(tiers, make, WorkerMetrics(CollectorRegistry()).of)
+    registry = CollectorRegistry()
+    work = Work(tiers, make, WorkerMetrics(registry).of)
+    serve_metrics(settings, registry)
     return serve(work, settings, settings.loop(), catalog, set_up_logs("embed", settings.log_level))

@@ -11,6 +11,7 @@ from core.errors import SetupError
 from core.experts import RedisExpertLog
 from core.installation import catalog_for
 from core.logs import set_up_logs
+from core.metrics_port import serve_metrics
 from core.queue.metrics import WorkerMetrics
 from core.queue.process import Work, serve
 from core.redis import connect
@@ -39,5 +40,7 @@ def main() -> int:
         reporter = ExpertReporter(experts, settings.experts_one_in, log)
         return Generator(engine, vocabulary(tier.tokenizer), log, reporter)
 
-    work = Work(tiers, make, WorkerMetrics(CollectorRegistry()).of)
+    registry = CollectorRegistry()
+    work = Work(tiers, make, WorkerMetrics(registry).of)
+    serve_metrics(settings, registry)
     return serve(work, settings, settings.loop(), catalog, set_up_logs("worker", settings.log_level))

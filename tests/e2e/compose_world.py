@@ -52,6 +52,7 @@ class ComposeWorld:
         self.gateway_port, self.redis_port, self.postgres_port, self.https_port, self.http_port, self.inside_port = (
             ports
         )
+        self.metrics_ports = dict(zip(own_services(self.services), free_ports(len(self.services)), strict=False))
         self.base_url = f"http://127.0.0.1:{self.gateway_port}"
         self.config = ROOT / "tramontane.toml"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -95,7 +96,8 @@ class ComposeWorld:
             ("127.0.0.1:8000", f"127.0.0.1:{self.gateway_port}"),
         ):
             text = text.replace(there, str(here))
-        return {"0.0.0.0": "127.0.0.1", "8000": str(self.gateway_port)}.get(text, text)
+        own = {"0.0.0.0": "127.0.0.1", "8000": str(self.gateway_port), "9400": str(self.metrics_ports.get(service))}
+        return own.get(text, text)
 
     def environment(self, name: str) -> dict[str, str]:
         service = self.services[name]

@@ -139,6 +139,24 @@ def test_a_gateway_exports_what_dashboard_and_alerts_ask_for(world):
     assert metrics_asked_for() - {"up"} <= names
 
 
+def test_every_other_process_serves_metrics_of_its_own(world, client):
+    client.chat.complete(model="mistral-small", messages=TALK, max_tokens=3)
+    shown = {}
+    for name in set(world.own(profile="demo")) - {"gateway"}:
+        answer = httpx.get(f"http://127.0.0.1:{world.metrics_ports[name]}/metrics", timeout=BOUND_S)
+        shown[name] = answer.text
+        assert re.search(r"^process_resident_memory_bytes [1-9]", answer.text, re.MULTILINE), name
+    tokens = {
+        name: set(re.findall(r'^tramontane_worker_tokens_total{tier="(.*?)"}', text, re.MULTILINE))
+        for name, text in shown.items()
+    }
+    assert {name: tiers for name, tiers in tokens.items() if tiers} == {
+        **{f"demo-{tier.removeprefix('mistral-')}": {tier} for tier in TIERS},
+        "embed": {"mistral-embed"},
+    }
+    assert "tramontane_books_findings" in shown["celery"]
+
+
 def test_gpu_workers_start_as_written_and_drain(world, monkeypatch):
     config = world.folder / "gpu.toml"
     config.write_text(

@@ -162,6 +162,17 @@ def test_the_networks_keep_apart_what_need_not_meet(services, file):
         assert ("networks" in service) != (service.get("network_mode") == "none"), name
 
 
+def test_prometheus_asks_every_process_of_ours_where_it_answers(services):
+    scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    asked = {name: dns["port"] for job in scraped for dns in job.get("dns_sd_configs", ()) for name in dns["names"]}
+    answering = {}
+    for name in own_services(services).keys() - one_shots(services).keys():
+        environment = services[name]["environment"]
+        answering[name] = int(environment["TRAMONTANE_PORT" if name == "gateway" else "TRAMONTANE_METRICS_PORT"])
+        assert "watch" in services[name]["networks"], name
+    assert asked == answering
+
+
 TIERS = ("tiny", "small", "medium")
 
 
