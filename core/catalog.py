@@ -98,7 +98,9 @@ class Tier(_Strict):
         description="echo, transformers or vllm for chat; sentence-transformers or hash for embed."
     )
     weights: str = Field(description="A folder, a hub id, or demo:NAME for a checkpoint of ours.")
-    tokenizer: str = Field(default="v1", description="v1, v3, v7 of mistral-common, or a file; not used by embed.")
+    tokenizer: str = Field(
+        default="v1", description="v1, v3, v3-tekken, v7 of mistral-common, or a file; not used by embed."
+    )
     context_tokens: int = Field(gt=0, le=1_048_576, description="Prompt and answer together; of embed: one text.")
     dimensions: int | None = Field(default=None, gt=0, description="Of an embedding; only for embed, required there.")
     aliases: tuple[str, ...] = Field(default=(), description="Further names that it answers to.")

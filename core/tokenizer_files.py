@@ -11,13 +11,14 @@ VERSIONS: Mapping[str, str] = MappingProxyType(
     {
         "v1": "tokenizer.model.v1",
         "v3": "mistral_instruct_tokenizer_240323.model.v3",
+        "v3-tekken": "tekken_240718.json",
         "v7": "mistral_instruct_tokenizer_241114.model.v7",
     }
 )
 
 
 def tokenizer_file(name: str) -> Path:
-    """The file behind `tokenizer` of a tier: v1, v3, v7, or a path."""
+    """The file behind `tokenizer` of a tier: v1, v3, v3-tekken, v7, or a path."""
     version = VERSIONS.get(name)
     path = Path(name) if version is None else Path(str(files("mistral_common") / "data" / version))
     if not path.is_file():

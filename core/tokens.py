@@ -79,7 +79,7 @@ class ChatTokenizer:
 
     @classmethod
     def load(cls, name: str) -> "ChatTokenizer":
-        """`name` is v1, v3 or v7, or the path of a tokenizer file. Raises SetupError if there is none."""
+        """`name` is one of core.tokenizer_files, or a file's path. Raises SetupError if there is none."""
         return cls(MistralTokenizer.from_file(tokenizer_file(name), mode=ValidationMode.serving))
 
     def encode_chat(

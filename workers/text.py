@@ -43,7 +43,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, name: str) -> "Vocabulary":
-        """Of a tier's tokenizer: v1, v3, v7, a sentencepiece file, or a Tekken file (.json)."""
+        """Of a tier's tokenizer: a name of core.tokenizer_files, a sentencepiece file, or a Tekken file (.json)."""
         path = tokenizer_file(name)
         return _tekken(path) if path.suffix == ".json" else _sentencepiece(path)
 
