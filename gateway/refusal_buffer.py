@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from redis.exceptions import RedisError
 from structlog.stdlib import BoundLogger
 
+from core.errors import INTERNAL, PlatformError
 from core.meter.refusals import RefusalEvent, RefusalLog
+from gateway.principal import Principal
 
 FLUSH_S = 1.0
 REFUSALS_PER_S = 100
@@ -44,6 +46,31 @@ class RefusalBuffer:
         else:
             of.kept.append(event)
             self._buffered += 1
+
+    def note_error(
+        self, error: PlatformError, request_id: str, route: str, who: Principal | None, tier: str, now_ms: int
+    ) -> None:
+        """Remember why a request was refused; our own failures are in the log of the process instead."""
+        refusal = error.refusal
+        if refusal is None and error.kind.status >= INTERNAL.status:
+            return
+        self.note(
+            RefusalEvent(
+                request_id=request_id,
+                organisation="" if who is None else who.organisation,
+                workspace="" if who is None else who.workspace,
+                key_id="" if who is None else who.key_id,
+                route=route,
+                tier=tier,
+                status=error.kind.status,
+                code=error.kind.code or error.kind.type,
+                rule="" if refusal is None else refusal.rule,
+                scope="" if refusal is None else refusal.scope,
+                limit=0 if refusal is None else refusal.limit,
+                remaining=0 if refusal is None else refusal.remaining,
+                at_ms=now_ms,
+            )
+        )
 
     async def run(self) -> None:
         """Flush once a second, until cancelled."""

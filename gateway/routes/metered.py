@@ -10,8 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from core.errors import INTERNAL, UNAVAILABLE, PlatformError
-from core.meter.refusals import RefusalEvent
+from core.errors import UNAVAILABLE, PlatformError
 from core.queue.base import Admission, Claim, Repeated
 from gateway.claims import KEY_CHARS_MAX, claim_of
 from gateway.middleware import Call, call_of, header, read_json
@@ -137,28 +136,9 @@ class MeteredRoute(APIRoute):
             await reply.abandon()  # nothing, if the answer is complete
 
     def _note(self, call: Call, caller: Caller | None, ask: Ask | None, error: PlatformError) -> None:
-        """Remember why a request was refused; our own failures are in the log of the process instead."""
-        refusal = error.refusal
-        if refusal is None and error.kind.status >= INTERNAL.status:
-            return
-        who = None if caller is None else caller.principal
-        self._services.refused.note(
-            RefusalEvent(
-                request_id=call.request_id,
-                organisation="" if who is None else who.organisation,
-                workspace="" if who is None else who.workspace,
-                key_id="" if who is None else who.key_id,
-                route=self.path,
-                tier="" if ask is None else ask.tier,
-                status=error.kind.status,
-                code=error.kind.code or error.kind.type,
-                rule="" if refusal is None else refusal.rule,
-                scope="" if refusal is None else refusal.scope,
-                limit=0 if refusal is None else refusal.limit,
-                remaining=0 if refusal is None else refusal.remaining,
-                at_ms=self._services.clock.now_ms(),
-            )
-        )
+        who, tier = None if caller is None else caller.principal, "" if ask is None else ask.tier
+        now_ms = self._services.clock.now_ms()
+        self._services.refused.note_error(error, call.request_id, self.path, who, tier, now_ms)
 
     async def _recall(
         self, repeated: Repeated, caller: Caller, admit: Callable[[Principal], Admission], connection: Connection
