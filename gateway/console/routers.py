@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from gateway.accounts.door import Door
 from gateway.accounts.passwords import Passwords
 from gateway.console.audit import audit_router
+from gateway.console.chat import chat_router
 from gateway.console.desk import Console
 from gateway.console.entrance import entrance_router
 from gateway.console.forgotten import forgotten_router
@@ -16,6 +17,7 @@ from gateway.console.missing import missing_router
 from gateway.console.overview import overview_router
 from gateway.console.profile import profile_router
 from gateway.console.revenue import revenue_router
+from gateway.console.usage import usage_router
 from gateway.console.workspaces import workspaces_router
 from gateway.services import Services
 
@@ -30,6 +32,8 @@ def console_routers(services: Services, title: str) -> list[APIRouter]:
         links_router(console, door),
         forgotten_router(console),
         overview_router(console),
+        usage_router(console),
+        chat_router(console),
         workspaces_router(console),
         profile_router(console, door),
         revenue_router(console),
