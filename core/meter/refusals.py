@@ -24,7 +24,7 @@ READ_MAX = 1_000
 class RefusalEvent:
     """One refused request. `organisation` is empty when nobody knows who called; `rule` and what follows are empty
     where no rule refused, but the request itself was wrong. `left_out`: so many more of the organisation's refusals
-    in the same second were only counted.
+    in the same second were only counted. `retry_after_s` None: waiting does not help, or nobody knows how long.
     """
 
     request_id: str
@@ -41,6 +41,7 @@ class RefusalEvent:
     remaining: int
     at_ms: int
     left_out: int = 0
+    retry_after_s: int | None = None
 
 
 FIELDS = len(fields(RefusalEvent))

@@ -289,6 +289,23 @@ class QueueStats:
     dead_letters: int
 
 
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """A request that is not settled yet, as whoever looks from outside may know it; `taken_ms` 0: no worker has it."""
+
+    request_id: str
+    organisation: str
+    workspace: str
+    key_id: str
+    tier: str
+    state: RequestState
+    attempt: int
+    streamed: bool
+    prompt_tokens: int
+    admitted_ms: int
+    taken_ms: int
+
+
 class QueueKeeper(Protocol):
     """Housekeeping; any process may call it, twice does no harm."""
 
@@ -302,3 +319,6 @@ class QueueKeeper(Protocol):
     async def generations(self, organisations: Sequence[str]) -> Mapping[str, int]: ...
 
     async def stats(self, tiers: Sequence[str]) -> QueueStats: ...
+
+    async def open_request(self, request_id: str) -> OpenRequest | None:
+        """None: it is settled, or there never was one with this id."""

@@ -15,6 +15,7 @@ from core.queue.base import (
     Extended,
     Extension,
     Finish,
+    OpenRequest,
     Outcome,
     QueueSettings,
     QueueStats,
@@ -27,8 +28,10 @@ from core.queue.base import (
     WorkerSlot,
 )
 from core.queue.redis_answers import (
+    OPEN_FIELDS,
     admission_answer,
     finish_arguments,
+    open_request_answer,
     packed_admission,
     settlement_answer,
     standing_answer,
@@ -234,6 +237,10 @@ class RedisQueueKeeper:
         opened, backlog, dead, *rest = await self._cell.run(STATS, *tiers)
         by_tier = {name: TierStats(*rest[4 * i : 4 * i + 4]) for i, name in enumerate(tiers)}
         return QueueStats(by_tier, opened, backlog, dead)
+
+    async def open_request(self, request_id: str) -> OpenRequest | None:
+        found = await self._cell.calls.command("HMGET", f"{self._cell.key}:r:{request_id}", *OPEN_FIELDS)
+        return None if found[0] is None else open_request_answer(request_id, found)
 
     async def close(self) -> None:
         await self._cell.calls.close()

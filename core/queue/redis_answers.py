@@ -12,6 +12,7 @@ from core.queue.base import (
     Admission,
     Admitted,
     Finish,
+    OpenRequest,
     Outcome,
     Refused,
     RefusedBy,
@@ -28,6 +29,7 @@ END_KEPT_BYTES_MAX = 16_384
 ANSWER_KEPT_BYTES_MAX = 1_572_864  # 256 embeddings of 1 024 floats fit
 
 REFUSED, ADMITTED, REPEATED = range(3)
+OPEN_FIELDS = ("s", "a", "adm", "tk", "m")
 
 # What a submitter is told whose request was settled without an end that could be kept.
 OUTCOME_SENTENCES = {
@@ -151,3 +153,24 @@ def standing_answer(request_id: str, answer: Sequence[Any]) -> Standing:
         end = End(request_id, attempt, finish_reasons=("error",), error=sentence)
     end = replace(end, usage=Usage(prompt, completion, cached), cost_nano=cost_nano)
     return Standing(state, attempt, end)
+
+
+def open_request_answer(request_id: str, fields: Sequence[bytes | None]) -> OpenRequest:
+    """Of OPEN_FIELDS of its record."""
+    state, attempt, admitted_ms, taken_ms, packed = fields
+    assert state is not None, "without a state there is no record"
+    meta = msgpack.unpackb(packed)
+    standing = RequestState(state.decode())
+    return OpenRequest(
+        request_id=request_id,
+        organisation=meta["org"],
+        workspace=meta["ws"],
+        key_id=meta["key"],
+        tier=meta["tier"],
+        state=standing,
+        attempt=int(attempt or 1),
+        streamed=bool(meta["str"]),
+        prompt_tokens=meta["pt"],
+        admitted_ms=int(admitted_ms or 0),
+        taken_ms=int(taken_ms or 0) if standing is RequestState.RUNNING else 0,
+    )

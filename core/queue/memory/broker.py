@@ -376,6 +376,9 @@ class MemoryBroker:
             return None
         return record if record.worker_id == worker_id else None
 
+    def open_record(self, request_id: str) -> Record | None:
+        return self._open.get(request_id)
+
     def _find(self, request_id: str) -> Record | None:
         while self._settled_order and self._clock.now_ms() - self._settled_order[0].settled_ms >= RECORD_KEPT_MS:
             forgotten = self._settled_order.popleft().request_id

@@ -11,11 +11,13 @@ from core.queue.base import (
     Extended,
     Extension,
     Finish,
+    OpenRequest,
     Outcome,
     QueueStats,
     Refused,
     Renewal,
     Repeated,
+    RequestState,
     Settlement,
     Standing,
     WorkerSlot,
@@ -105,6 +107,25 @@ class MemoryQueueKeeper:
 
     async def stats(self, tiers: Sequence[str]) -> QueueStats:
         return self._broker.stats(tiers)
+
+    async def open_request(self, request_id: str) -> OpenRequest | None:
+        record = self._broker.open_record(request_id)
+        if record is None:
+            return None
+        job = record.job
+        return OpenRequest(
+            request_id=request_id,
+            organisation=job.organisation,
+            workspace=job.workspace,
+            key_id=record.key_id,
+            tier=job.tier,
+            state=record.state,
+            attempt=record.attempt,
+            streamed=job.streamed,
+            prompt_tokens=job.prompt_tokens,
+            admitted_ms=record.admitted_ms,
+            taken_ms=record.taken_ms if record.state is RequestState.RUNNING else 0,
+        )
 
 
 class MemoryUsageSource:

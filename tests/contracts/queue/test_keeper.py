@@ -1,8 +1,9 @@
 """What the keeper counts, and the usage source that billing reads."""
 
 import asyncio
+from dataclasses import replace
 
-from core.queue.base import TierStats, WorkerSlot
+from core.queue.base import OpenRequest, RequestState, TierStats, WorkerSlot
 from tests.contracts.queue.world import World
 
 W1 = WorkerSlot("w1", "tiny", 8)
@@ -43,6 +44,27 @@ async def test_a_lost_request_neither_waits_nor_runs_but_is_open(world: World):
     await world.lose()
     stats = await world.keeper.stats(["tiny"])
     assert (stats.tiers["tiny"], stats.reservations_open) == (TierStats(0, 0, 0, 0), 1)
+
+
+async def test_a_request_is_told_of_until_it_is_settled(world: World):
+    assert await world.keeper.open_request("c0" + "f" * 30) is None
+    await world.admit()
+    admitted_ms = world.clock.now_ms()
+    world.clock.advance(70)
+    (job,) = await world.take(W1)
+    running = OpenRequest(
+        job.request_id, "acme", "acme-main", "key1", "tiny", RequestState.RUNNING, 1, job.streamed, 10, admitted_ms,
+        admitted_ms + 70,
+    )  # fmt: skip
+    assert await world.keeper.open_request(job.request_id) == running
+    await world.lose()
+    lost = replace(running, state=RequestState.LOST, taken_ms=0)
+    assert await world.keeper.open_request(job.request_id) == lost
+    await world.gateway.retry(job.request_id, 1)
+    queued = await world.keeper.open_request(job.request_id)
+    assert queued == replace(lost, state=RequestState.QUEUED, attempt=2)
+    await world.gateway.cancel(job.request_id, 0)
+    assert await world.keeper.open_request(job.request_id) is None
 
 
 async def test_two_reapers_do_no_harm(world: World):
