@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import books, credit, keys, limits, orgs, plans, prices, refusals, users, workspaces
+from cli import books, credit, keys, limits, orgs, plans, pool_commands, prices, refusals, users, workspaces
 from cli.run import ProcessName, run
 from core.errors import SetupError
 
@@ -26,6 +26,7 @@ GROUPS = {
     "prices": prices,
     "books": books,
     "refusals": refusals,
+    "pools": pool_commands,
 }
 for name, group in GROUPS.items():
     app.add_typer(group.app, name=name)
