@@ -31,7 +31,7 @@ class CollectorBounds:
 
     batch: int = 2_000
     wait_s: float = BEAT_S
-    linger_s: float = 0.25
+    linger_s: float = 0.5
     pause_s: float = 0.1
     pause_s_max: float = 5.0
 
@@ -63,6 +63,9 @@ class Collector:
     async def _collect(self, stop: asyncio.Event) -> None:
         bounds = self._bounds
         events = await self._persist("read", lambda: self._source.read(bounds.batch, bounds.wait_s), stop)
+        if events is None:
+            return
+        self._heartbeat.beat(Beat(ready=True))
         if not events:
             return
         records = [event for _, event in events]
@@ -93,7 +96,6 @@ class Collector:
                     return None
                 pause_s = min(2 * pause_s, self._bounds.pause_s_max)
             else:
-                self._heartbeat.beat(Beat(ready=True))
                 return answer
 
 
