@@ -155,3 +155,34 @@ def _price(version: PriceVersion) -> Price:
         output_nano=version.output_nano,
         start_ms=version.start_ms,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """What an organisation pays on one tier; `following` is what it will pay next, None as long as nobody knows."""
+
+    tier: str
+    current: PriceVersion | None
+    following: PriceVersion | None
+
+
+def applying_prices(
+    session: Session, organisation: str, plan: str, tiers: Sequence[str], now_ms: int
+) -> tuple[Applying, ...]:
+    """For each of the tiers, in their order, by the rules of `price_schedules`."""
+    query = select(PriceVersion).where(
+        PriceVersion.tier.in_(tiers),
+        PriceVersion.plan.in_(("", plan)),
+        PriceVersion.organisation.in_(("", organisation)),
+    )
+    by_tier: defaultdict[str, list[PriceVersion]] = defaultdict(list)
+    for version in session.scalars(query):
+        by_tier[version.tier].append(version)
+    return tuple(_applying(tier, by_tier[tier], now_ms) for tier in tiers)
+
+
+def _applying(tier: str, versions: Sequence[PriceVersion], now_ms: int) -> Applying:
+    current = _winner(versions, now_ms)
+    coming = sorted({version.start_ms for version in versions if version.start_ms > now_ms})
+    winners = (_winner(versions, start_ms) for start_ms in coming)
+    return Applying(tier, current, next((winner for winner in winners if winner is not current), None))

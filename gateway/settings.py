@@ -28,6 +28,11 @@ class GatewaySettings(AccountSettings):
         default="",
         description="Origins of web pages that may call the API from a browser, comma-separated; empty: none.",
     )
+    payment_note: str = Field(
+        default="",
+        max_length=1_000,
+        description="How customers pay, such as an account to transfer to; stands on the page Billing.",
+    )
     drain_s: int = Field(default=30, ge=1, description="After SIGTERM, what open requests get to end.")
     metrics_dir: Path | None = Field(
         default=None,

@@ -183,10 +183,24 @@ def create_service_account(
     return Change(made.id, put_member(session, made.id, organisation, None, role, actor=actor, clock=clock))
 
 
+def find_member(session: Session, user_id: str, organisation: str, *, access: Access) -> MemberRow:
+    """By the id. Raises PlatformError (NOT_FOUND), also for one whom he may not see."""
+    found = list_members(session, organisation, access=access, only=user_id)
+    if not found:
+        raise PlatformError(NOT_FOUND, f"There is no member {user_id!r}.")
+    return found[0]
+
+
 def list_members(
-    session: Session, organisation: str, *, access: Access, offset: int = 0, count: int | None = None
+    session: Session,
+    organisation: str,
+    *,
+    access: Access,
+    offset: int = 0,
+    count: int | None = None,
+    only: str | None = None,
 ) -> list[MemberRow]:
-    """Of the organisation, or of the workspaces whose members he may see; longest known first."""
+    """Of the organisation, or of the workspaces whose members he may see; longest known first. `only`: this user."""
     access.require(Permission.ORGANISATION_READ, organisation)
     shown = access.workspaces(Permission.MEMBERS_READ, organisation)
     in_workspaces = (
@@ -198,6 +212,8 @@ def list_members(
     if shown is not None:
         in_workspaces = in_workspaces.where(WorkspaceMember.workspace_id.in_(shown))
         who = who.where(false())
+    if only is not None:
+        who, in_workspaces = who.where(Member.user_id == only), in_workspaces.where(WorkspaceMember.user_id == only)
     people = session.execute(
         select(User, Member.role)
         .outerjoin(Member, (Member.user_id == User.id) & (Member.organisation_id == organisation))

@@ -115,27 +115,37 @@ def rename_user(session: Session, user_id: str, name: str, *, actor: Actor, cloc
         _record(session, actor, "rename", user.id, clock, before=before, after={"name": name})
 
 
-def disable_user(session: Session, user_id: str, *, actor: Actor, clock: Clock, revoke_keys: bool = True) -> Change:
+def disable_user(
+    session: Session,
+    user_id: str,
+    *,
+    actor: Actor,
+    clock: Clock,
+    revoke_keys: bool = True,
+    organisation: str = "",
+) -> Change:
     """His sessions and links end at once; nobody logs in as him. His keys are revoked everywhere, for good, unless
-    they shall go on: they are their workspaces'. Roles stay, but give nothing.
+    they shall go on: they are their workspaces'. Roles stay, but give nothing. `organisation`: in whose audit log it
+    stands, of those that he belongs to; empty: in none.
     """
     user = find_user(session, user_id, within=None)
     end_sessions_and_links(session, user.id)
     if user.disabled_ms is None:
         user.disabled_ms = clock.now_ms()
-        _record(session, actor, "disable", user.id, clock, after={"keys_revoked": revoke_keys})
+        after = {"keys_revoked": revoke_keys}
+        _record(session, actor, "disable", user.id, clock, after=after, organisation=organisation)
     keys = keys_of(session, user.id, None) if revoke_keys else ()
     changes = [revoke_key(session, key_id, within=None, actor=actor, clock=clock) for key_id in keys]
     highest = {each.organisation: each for change in changes for each in change.publish}
     return Change(user.id, tuple(highest.values()))
 
 
-def enable_user(session: Session, user_id: str, *, actor: Actor, clock: Clock) -> None:
+def enable_user(session: Session, user_id: str, *, actor: Actor, clock: Clock, organisation: str = "") -> None:
     """With the roles and the password that he had; revoked keys stay revoked."""
     user = find_user(session, user_id, within=None)
     if user.disabled_ms is not None:
         user.disabled_ms = None
-        _record(session, actor, "enable", user.id, clock)
+        _record(session, actor, "enable", user.id, clock, organisation=organisation)
 
 
 def end_sessions_and_links(session: Session, user_id: str, *, keep: str | None = None) -> None:
@@ -154,6 +164,12 @@ def keys_of(session: Session, user_id: str, organisation: str | None, workspace:
         query = query.join(Workspace, Workspace.id == ApiKey.workspace_id)
         query = query.where(Workspace.organisation_id == organisation)
     return tuple(session.scalars(query))
+
+
+def owned_keys(session: Session, user_id: str, organisation: str) -> list[ApiKey]:
+    """Those that `keys_of` names, by name."""
+    query = select(ApiKey).where(ApiKey.id.in_(keys_of(session, user_id, organisation)))
+    return list(session.scalars(query.order_by(ApiKey.name, ApiKey.id)))
 
 
 def belonging_to(organisation: str) -> CompoundSelect[str]:
@@ -190,7 +206,8 @@ def _record(
     *,
     before: Mapping[str, object] | None = None,
     after: Mapping[str, object] | None = None,
+    organisation: str = "",
 ) -> None:
     target = Target("user", user_id)
     now_ms = clock.now_ms()
-    record(session, actor, f"user.{verb}", target, organisation="", now_ms=now_ms, before=before, after=after)
+    record(session, actor, f"user.{verb}", target, organisation=organisation, now_ms=now_ms, before=before, after=after)
