@@ -87,7 +87,7 @@ def record_pages(database: Database, query: UsageQuery) -> Iterator[list[dict[st
     while True:
         records = _records_after(database, query, after)
         if records:
-            yield [_shown_record(record, query.time_zone) for record in records]
+            yield [shown_record(record, query.time_zone) for record in records]
         if len(records) < LINES_AT_ONCE:
             return
         after = (records[-1].admitted_ms, records[-1].request_id)
@@ -109,7 +109,8 @@ def _records_after(database: Database, query: UsageQuery, after: tuple[int, str]
         return list(session.scalars(found))
 
 
-def _shown_record(record: UsageRecord, time_zone: str) -> dict[str, Any]:
+def shown_record(record: UsageRecord, time_zone: str) -> dict[str, Any]:
+    """One request as callers see it."""
     return {
         "request_id": record.request_id,
         "admitted": local_time(record.admitted_ms, time_zone),

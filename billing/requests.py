@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from billing.models import UsageHour, UsageRecord
 from billing.prices import PriceVersion
-from billing.rollups import HOUR_MS
+from billing.rollups import FAILED, HOUR_MS
 from core.db import Database
 
 PAGE_MAX = 400  # so many ranges of hours fit into one statement of SQLite
 FAR_MS = 2**62
 FINISHED = "finished"
+FAILED_ANY = "failed"
 _FINISHED: ColumnElement[str] = literal_column(
     "'finished'"
 )  # as the index of the others says it: a parameter would not do
@@ -28,7 +29,9 @@ Cursor = tuple[int, str]  # when it was admitted, and its id
 
 @dataclass(frozen=True, slots=True)
 class RequestFilter:
-    """Admitted in [from_ms, to_ms), None: open. `workspaces` None: whoever asks sees all of them."""
+    """Admitted in [from_ms, to_ms), None: open. `workspaces` None: whoever asks sees all of them. `outcome` FAILED_ANY:
+    whatever we failed and did not charge.
+    """
 
     organisation: str
     workspaces: frozenset[str] | None = None
@@ -57,7 +60,9 @@ def list_requests(session: Session, wanted: RequestFilter, before: Cursor | None
     query = select(record).where(record.organisation == wanted.organisation, *_same(wanted, record))
     if wanted.key_id:
         query = query.where(record.key_id == wanted.key_id)
-    if wanted.outcome:
+    if wanted.outcome == FAILED_ANY:
+        query = query.where(record.outcome.in_(sorted(FAILED)))
+    elif wanted.outcome:
         query = query.where(record.outcome == wanted.outcome)
     rest: Cursor | None = None
     if wanted.outcome and wanted.outcome != FINISHED:

@@ -69,6 +69,7 @@ class RefusalBuffer:
                 limit=0 if refusal is None else refusal.limit,
                 remaining=0 if refusal is None else refusal.remaining,
                 at_ms=now_ms,
+                retry_after_s=error.retry_after_s,
             )
         )
 

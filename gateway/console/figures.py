@@ -19,6 +19,8 @@ from billing.usage import DAY_MS, Dimension, Latencies, Period, UsageLine, Usage
 from core.meter.credit import Level
 from core.meter.refusals import READ_MAX, RefusalEvent, RefusalLog
 from core.queue.rules import Window
+from gateway.accounts.roles import Permission
+from gateway.console.visitor import Place
 
 DAYS = 14
 PACE_DAYS = 7
@@ -37,6 +39,10 @@ class Seen:
 
     def query(self, from_ms: int, to_ms: int) -> UsageQuery:
         return UsageQuery(self.organisation, from_ms, to_ms, time_zone=self.zone, workspaces=self.workspaces)
+
+
+def seen_by(place: Place) -> Seen:
+    return Seen(place.id, place.workspaces(Permission.USAGE_READ), place.zone)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from gateway.console.figures import (
     figures,
     has_usage,
     newest_refusals,
+    seen_by,
     two_weeks,
 )
 from gateway.console.formats import count, money
@@ -172,10 +173,6 @@ class _Look:
             self._view = self._work.view(self._place)
             self._asked_s = now_s
         return await self._view.parts(self._request, self._place)
-
-
-def seen_by(place: Place) -> Seen:
-    return Seen(place.id, place.workspaces(Permission.USAGE_READ), place.zone)
 
 
 def spend_chart(days: Sequence[Window], lines: Sequence[UsageLine], place: Place) -> dict[str, Any]:
