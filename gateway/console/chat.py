@@ -15,7 +15,7 @@ from gateway.console.chat_export import chat_json, chat_markdown
 from gateway.console.chat_models import TITLE_LENGTH_MAX
 from gateway.console.chat_room import ChatRoom
 from gateway.console.chat_store import ChatTerms, delete_chat, find_chat, list_chats, rename_chat
-from gateway.console.chat_talk import LOOK_S, Talks
+from gateway.console.chat_talk import Talks
 from gateway.console.chat_thread import Thread, every_turn, thread_of
 from gateway.console.desk import Console
 from gateway.console.entrance import Fields, NoFields
@@ -65,10 +65,9 @@ class TitleForm(Fields):
     title: PlainText = Field(max_length=TITLE_LENGTH_MAX)
 
 
-def chat_router(console: Console, look_s: float = LOOK_S) -> APIRouter:
-    """`look_s`: how often an open answer asks whether its session lasts."""
+def chat_router(console: Console) -> APIRouter:
     router = console.router()
-    room, talks = ChatRoom(console), Talks(console, look_s)
+    room, talks = ChatRoom(console), Talks(console)
     _reading(router, console, room)
     _keeping(router, console, room)
     _keys(router, console)

@@ -34,7 +34,7 @@ from gateway.routes.relay import NO_BUFFERING
 
 ROUTE = "/console/chat"  # as refusals name it
 LARGE_CHARS = 16_384  # beyond this, counting tokens takes so long that others would feel it
-LOOK_S = 5.0  # how often an open stream asks whether its session and role last
+LOOK_S = 2.0  # how often an open stream asks whether its session and role last
 KEEP_TRIES = 5
 KEEP_PAUSE_S = 1.0
 STOPPED, ERROR = "stopped", "error"
@@ -66,9 +66,8 @@ class Question:
 
 
 class Talks:
-    def __init__(self, console: Console, look_s: float = LOOK_S) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self.look_s = look_s
 
     async def open(self, request: Request, place: Place, question: Question) -> Response:
         """The stream of an answer. Raises PlatformError as admission does."""
@@ -89,7 +88,7 @@ class Talks:
             raise
         assert isinstance(opened, Conversation), "only an Idempotency-Key finds an earlier answer"
         call.request_id = opened.request_id
-        return Talk(self, request, place, question, opened, services.clock.monotonic_s())
+        return Talk(self.console, request, place, question, opened, services.clock.monotonic_s())
 
     async def _admission(self, asked: ChatRequest, principal: Principal) -> Callable[[Principal], Admission]:
         """What the gate calls. A large prompt is counted in a thread, and again only for a principal loaded anew."""
@@ -106,11 +105,10 @@ class Talk(Response):
     """
 
     def __init__(
-        self, talks: Talks, request: Request, place: Place, question: Question, reply: Conversation, opened_s: float
+        self, console: Console, request: Request, place: Place, question: Question, reply: Conversation, opened_s: float
     ) -> None:
         super().__init__()
-        self._console = talks.console
-        self._look_s = talks.look_s
+        self._console = console
         self._request = request
         self._place = place
         self._question = question
@@ -166,7 +164,7 @@ class Talk(Response):
     async def _watch(self) -> None:
         """A session that has ended and a role that was taken away end the answer, as a revoked key does."""
         while True:
-            await asyncio.sleep(self._look_s)
+            await asyncio.sleep(LOOK_S)
             try:
                 place = await self._console.enter(self._request, self._place.id)
                 place.visitor.access.require(Permission.INFERENCE_CHAT, place.id, self._question.workspace)

@@ -12,6 +12,7 @@ import structlog
 
 from core.catalog import Catalog
 from core.clock import SystemClock
+from core.db import Database as SqlDatabase
 from core.db import connect_database
 from core.errors import UNAUTHORIZED, UNAVAILABLE, PlatformError
 from core.ids import SystemIds
@@ -37,6 +38,7 @@ from core.queue.settings import queue_settings
 from core.text_counter import WordCounter
 from core.tokens import ChatTokenizer
 from core.wire import Answer, End, Job, Piece, TokenLogprob, Usage
+from gateway.accounts.principals import SqlPrincipals
 from gateway.admission import AdmissionSettings, Admitter
 from gateway.exchange import Exchange, ExchangeSettings
 from gateway.gate import Gate
@@ -125,6 +127,20 @@ class FixedPrincipals:
         return self.valid_keys.get(key_id)
 
 
+@dataclass(frozen=True)
+class SqlAccounts:
+    """A migrated database with prices in it."""
+
+    database: SqlDatabase
+
+    def principals(self, clock: SystemClock) -> SqlPrincipals:
+        return SqlPrincipals(self.database, PEPPERS, clock, [tier.name for tier in CATALOG.tiers])
+
+
+def never_opened() -> SqlDatabase:
+    return connect_database(f"sqlite:///{gettempdir()}/never-opened.sqlite3")
+
+
 class NoFunding:
     """Redis was given everything at the start, and there is no more."""
 
@@ -211,7 +227,7 @@ class World:
     server: GatewayServer
     port: int
     broker: MemoryBroker
-    principals: FixedPrincipals
+    principals: FixedPrincipals | SqlPrincipals
     manual: Actor
     database: Database
 
@@ -237,7 +253,8 @@ async def _answer_by_itself(actor: Actor) -> None:
 
 
 @asynccontextmanager
-async def gateway_world(**overrides: object) -> AsyncIterator[World]:
+async def gateway_world(accounts: SqlAccounts | None = None, **overrides: object) -> AsyncIterator[World]:
+    """Keys are FixedPrincipals' and there is no SQL, unless a database of accounts is given."""
     settings = GatewaySettings(**{"body_bytes_max": 65_536, "drain_s": 1, "metrics_dir": None} | overrides)
     clock = SystemClock()
     ids = SystemIds(clock)
@@ -255,7 +272,7 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
         lease_ms=settings.lease_ms, keepalive_ms=keepalive_ms, tick_ms=50, watch_every_ms=20
     )
     exchange = Exchange(queue, keeper, exchange_settings, clock, log)
-    principals = FixedPrincipals()
+    principals = FixedPrincipals() if accounts is None else accounts.principals(clock)
     database = Database()
     tokenizer = ChatTokenizer.load("v1")
     watch = Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, clock, log)
@@ -282,7 +299,7 @@ async def gateway_world(**overrides: object) -> AsyncIterator[World]:
         refused=RefusalBuffer(refusals, log),
         peppers=PEPPERS,
         mailer=None,
-        database=connect_database(f"sqlite:///{gettempdir()}/never-opened.sqlite3"),
+        database=never_opened() if accounts is None else accounts.database,
         background={"exchange": exchange.run, "watch": watch.run},
         check_database=database.check,
         metrics=GatewayMetrics(None),

@@ -17,7 +17,7 @@ window.chatMarkdown = (() => {
   const parser = new marked.Marked({ gfm: true, breaks: true });
   parser.use({
     renderer: {
-      html: ({ text }) => escape(text),
+      html: ({ text, block }) => (block ? `<p>${escape(text)}</p>` : escape(text)),
       image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
       checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
       heading({ tokens, depth }) { // a page has its own headings above
@@ -102,6 +102,7 @@ window.chatMarkdown = (() => {
       while (node.lastChild) node = node.lastChild;
       if (node.nodeType === Node.TEXT_NODE) node.appendData(text);
       else this.element.append(text);
+      if (this.blocks.length) this.blocks.at(-1).raw = null; // it is to be made anew
     }
   }
 
