@@ -15,13 +15,14 @@ class SoloGate:
     """Shared by the loops of one process; bounded by what they hold."""
 
     def __init__(self) -> None:
-        self._running: dict[str, bool] = {}  # request -> whether it runs alone
+        self._running: set[str] = set()
+        self._alone: set[str] = set()  # of those that run, who runs alone
         self._waiting: dict[str, tuple[bool, Callable[[], None]]] = {}  # the same, and how it begins; first come first
 
     @property
     def closed(self) -> bool:
         """A job runs alone, or is about to: nothing more should be taken."""
-        return any(self._running.values()) or any(alone for alone, _ in self._waiting.values())
+        return bool(self._alone) or any(alone for alone, _ in self._waiting.values())
 
     def enter(self, job: Job, begin: Callable[[], None]) -> None:
         """Calls `begin` now, or when its turn has come."""
@@ -30,7 +31,8 @@ class SoloGate:
 
     def leave(self, request_id: str) -> None:
         """It has ended."""
-        self._running.pop(request_id, None)
+        self._running.discard(request_id)
+        self._alone.discard(request_id)
         self._look()
 
     def withdraw(self, request_id: str) -> bool:
@@ -40,10 +42,12 @@ class SoloGate:
         return waited
 
     def _look(self) -> None:
-        while self._waiting and not any(self._running.values()):
+        while self._waiting and not self._alone:
             request_id, (alone, begin) = next(iter(self._waiting.items()))
             if alone and self._running:
                 return
             del self._waiting[request_id]
-            self._running[request_id] = alone
+            self._running.add(request_id)
+            if alone:
+                self._alone.add(request_id)
             begin()
