@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.clock import Clock
@@ -119,6 +119,12 @@ def list_limits(session: Session, subject: Subject, *, within: str | None) -> li
     """Those set for exactly this subject; what applies to a key in the end is `rules.effective_rules`."""
     _owner(session, subject, within, reading=True)
     return list(session.scalars(_of(subject).order_by(Limit.kind, Limit.tier, Limit.hard.desc())))
+
+
+def limits_of(session: Session, subjects: Collection[Subject]) -> list[Limit]:
+    """Those of all these subjects, in one query. Whose they are is the caller's to know."""
+    wanted = (and_(Limit.subject_kind == each.kind.value, Limit.subject_id == each.id) for each in subjects)
+    return list(session.scalars(select(Limit).where(or_(false(), *wanted))))
 
 
 def _owner(session: Session, subject: Subject, within: str | None, *, reading: bool = False) -> str:

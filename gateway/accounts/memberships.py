@@ -1,13 +1,15 @@
-"""Where somebody belongs: his organisations and workspaces by name, with his roles."""
+"""Where somebody belongs: his organisations and workspaces by name, with his roles; and who owns keys."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from gateway.accounts.models import Organisation, Workspace
-from gateway.accounts.people import Member, WorkspaceMember
+from gateway.accounts.people import SERVICE, Member, User, WorkspaceMember
 from gateway.accounts.roles import Role
+from gateway.accounts.users import belonging_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +48,17 @@ def memberships_of(session: Session, user_id: str) -> list[Membership]:
         Membership(organisation, name, roles.get(organisation), tuple(workspaces.get(organisation, ())))
         for organisation, name in sorted(names.items(), key=lambda each: each[1].casefold())
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOwner:
+    id: str
+    name: str
+    is_service: bool
+
+
+def key_owners(session: Session, organisation: str, ids: Collection[str]) -> dict[str, KeyOwner]:
+    """The users with these ids, and every service account of the organisation that is not disabled."""
+    services = and_(User.kind == SERVICE, User.disabled_ms.is_(None), User.id.in_(belonging_to(organisation)))
+    query = select(User.id, User.name, User.kind).where(or_(User.id.in_(ids), services)).order_by(User.name)
+    return {row.id: KeyOwner(row.id, row.name, row.kind == SERVICE) for row in session.execute(query)}

@@ -1,19 +1,16 @@
 """GET /v1/limits: every rule that applies to the calling key, in the order in which admission checks them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from billing.windows import seed_counters
-from core.db import Database, DatabaseUnavailableError
+from core.db import DatabaseUnavailableError
 from core.errors import UNAVAILABLE, PlatformError
-from core.meter.credit import CounterStore
-from core.queue.rules import Rule, RuleState, Window
+from core.queue.rules import RuleState
 from gateway.desk import QUEUE_AWAY
 from gateway.headers import JSON_TYPE
-from gateway.principal import Principal
+from gateway.limit_states import current_window, rule_states
 from gateway.routes.access import authenticate_now
 from gateway.schemas.answers import ERROR_RESPONSES
 from gateway.schemas.limits import LimitList, LimitState
@@ -34,7 +31,9 @@ def limits_router(services: Services) -> APIRouter:
         caller = await authenticate_now(services.principals, services.keeper, request.scope, None)
         now_ms = services.clock.now_ms()
         try:
-            states = await _states(services.counters, services.database, caller.principal, now_ms)
+            states = await rule_states(
+                services.counters, services.database, caller.principal.organisation, caller.principal.rules, now_ms
+            )
         except (DatabaseUnavailableError, *QUEUE_AWAY) as error:
             message = "The platform cannot tell at the moment how limits stand."
             raise PlatformError(UNAVAILABLE, message, retry_after_s=1) from error
@@ -44,27 +43,9 @@ def limits_router(services: Services) -> APIRouter:
     return router
 
 
-async def _states(counters: CounterStore, database: Database, principal: Principal, now_ms: int) -> Sequence[RuleState]:
-    """A calendar rule that stands as unused may be one that nothing has counted here yet: SQL knows."""
-    states = await counters.states(principal.rules)
-    unsure = [
-        (state.rule, window)
-        for state in states
-        if state.remaining == state.rule.limit and (window := _window(state.rule, now_ms)) is not None
-    ]
-    if not unsure:
-        return states
-    await seed_counters(counters, database, principal.organisation, unsure)
-    return await counters.states(principal.rules)
-
-
-def _window(rule: Rule, now_ms: int) -> Window | None:
-    return next((window for window in rule.windows if window.start_ms <= now_ms < window.end_ms), None)
-
-
 def _shown(state: RuleState, now_ms: int) -> LimitState:
     rule = state.rule
-    window = _window(rule, now_ms)
+    window = current_window(rule, now_ms)
     return LimitState.model_validate(
         {
             "rule": rule.kind,
