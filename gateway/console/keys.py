@@ -146,9 +146,11 @@ def _create(session: Session, place: Place, asked: KeyCreation, services: Servic
 
 
 def _owner(session: Session, place: Place, workspace: str, asked: str) -> str | None:
-    """Oneself; nobody or a service account for those who manage everybody's keys. Raises PlatformError."""
-    if asked == MINE and is_member(place):
-        return place.visitor.signed_in.user
+    """Oneself; nobody or a service account for those who manage everybody's keys. An operator who only looks in owns
+    nothing here. Raises PlatformError.
+    """
+    if asked == MINE:
+        return place.visitor.signed_in.user if is_member(place) else None
     if not place.may(Permission.KEYS_MANAGE, workspace):
         raise PlatformError(NOT_ALLOWED, "You can make keys of your own.", param="owner")
     if asked == NOBODY:

@@ -64,7 +64,10 @@ import os
 from mistralai.client import Mistral
 
 with Mistral(api_key=os.environ["MISTRAL_API_KEY"], server_url="BASE_URL") as client:
-    found = client.embeddings.create(model="EMBEDDER", inputs=["a kitten sleeps", "an invoice is due"])
+    found = client.embeddings.create(
+        model="EMBEDDER",
+        inputs=["a kitten sleeps", "an invoice is due"],
+    )
     print(len(found.data), "vectors of", len(found.data[0].embedding), "numbers")
 """
 _OPENAI_CHAT = """
@@ -179,7 +182,10 @@ import os
 from tramontane import Tramontane
 
 with Tramontane(api_key=os.environ["MISTRAL_API_KEY"], base_url="BASE_URL") as client:
-    found = client.embeddings.create(model="EMBEDDER", input=["a kitten sleeps", "an invoice is due"])
+    found = client.embeddings.create(
+        model="EMBEDDER",
+        input=["a kitten sleeps", "an invoice is due"],
+    )
     print(len(found.data), "vectors of", len(found.data[0].embedding), "numbers")
 """
 
