@@ -20,7 +20,7 @@
     color: palette(),
     textStyle: { color: color("muted"), fontFamily: getComputedStyle(document.body).fontFamily, fontSize: 13 },
     aria: { enabled: true },
-    grid: { left: 4, right: 12, top: 34, bottom: 4, containLabel: true },
+    grid: { left: 10, right: 12, top: 34, bottom: 4, containLabel: true },
   });
 
   const tooltip = (extra) => ({
@@ -82,7 +82,7 @@
     const reach = Math.max(...values.map((value) => Math.abs(value - data.middle)), data.middle * 0.1);
     return {
       ...base(),
-      grid: { left: 4, right: 12, top: 8, bottom: 58, containLabel: true },
+      grid: { left: 10, right: 12, top: 8, bottom: 58, containLabel: true },
       tooltip: tooltip({
         formatter: (point) => {
           const box = document.createElement("div");
