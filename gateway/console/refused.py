@@ -19,17 +19,17 @@ from gateway.desk import QUEUE_AWAY
 
 COLUMNS = (
     Column("at_ms", "Time", "cell"),
-    Column("request_id", "Request", "cell"),
     Column("tier", "Tier"),
     Column("rule", "Rule", "cell"),
     Column("scope", "Scope"),
-    Column("limit", "Limit", "cell"),
-    Column("remaining", "Remaining", "cell"),
+    Column("limit", "Limit", "amount"),
+    Column("remaining", "Remaining", "amount"),
     Column("retry_after_s", "Retry after", "number", unit="s"),
     Column("status", "Status", "number"),
     Column("code", "Code"),
     Column("workspace", "Workspace"),
     Column("key", "Key"),
+    Column("request_id", "Request", "cell"),
 )
 
 
