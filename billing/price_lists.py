@@ -136,7 +136,7 @@ def seed_prices(session: Session, catalog: Catalog, clock: Clock) -> None:
 
 def differs(session: Session, entries: Sequence[PriceEntry], at_ms: int) -> tuple[PriceChange, ...]:
     """The entries that are not what their scope has in force at that time."""
-    found = (PriceChange(_entry(in_force(session, entry.scope, at_ms)), entry) for entry in entries)
+    found = (PriceChange(entry_of(in_force(session, entry.scope, at_ms)), entry) for entry in entries)
     return tuple(change for change in found if change.before != change.after)
 
 
@@ -220,7 +220,7 @@ def _row(entry: PriceEntry, name: str, *, start_ms: int, now_ms: int, note: str)
     }
 
 
-def _entry(version: PriceVersion | None) -> PriceEntry | None:
+def entry_of(version: PriceVersion | None) -> PriceEntry | None:
     if version is None:
         return None
     scope = PriceScope(version.tier, version.plan, version.organisation)

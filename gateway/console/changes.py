@@ -37,7 +37,7 @@ def _label(name: str) -> str:
 def _text(name: str, value: Any, record: Mapping[str, Any], zone: str) -> str:
     if isinstance(value, Mapping):
         return _limit(value, zone) if "kind" in value and "value" in value else _pairs(value, zone)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(_text(name, each, record, zone) for each in value)[:TEXT_CHARS_MAX]
     if isinstance(value, bool):
         return "yes" if value else "no"
