@@ -39,7 +39,7 @@ USAGE_DAYS = 30
 AUDIT_SHOWN = 10
 OVERLAPS = (("0", "At once"), ("3600", "In an hour"), ("86400", "In a day"), ("604800", "In a week"))
 COLUMNS = (
-    Column("day", "Day"),
+    Column("day", "Day", "cell", lambda row: row["day"]),
     Column("requests", "Requests", "number"),
     Column("failed", "Failed by us", "number"),
     Column("prompt_tokens", "Input tokens", "number"),
