@@ -9,6 +9,8 @@ ARGS ?=
 # What tests/conformance/run.py runs, each in .venv-client-NAME-VERSION; and LiteLLM from .venv-litellm.
 CLIENTS := mistralai-0.4.2 mistralai-1.0.0 mistralai-1.12.4 mistralai-2.4.13 mistralai-3.7.0 \
   openai-3.54.0 langchain-mistralai-1.1.6
+# One platform for each database, side by side: tests/promises/conftest.py shares the scenes.
+SCENES := $(BIN)/python -m pytest tests/promises -n 2
 PROPERTIES := tests/contracts/queue/test_properties.py tests/contracts/queue/test_same_answers.py
 
 # An engine that takes long to start is handed from test to test. Warnings there are vLLM's own.
@@ -26,9 +28,10 @@ down: $(VENV)/.models ## Stop what `make up ARGS=--detach` started
 
 test: check sdk-test $(VENV)/redis7/.installed $(VENV)/.chromium .venv-client-mistralai-0.4.2/.installed ## Everything: lint, types, architecture, unit, contract, end-to-end
 	@$(BIN)/python -m pytest tests --ignore=tests/promises -n 2 --dist loadfile
+	@$(SCENES) --ignore=tests/promises/test_operator.py
 
 promises: $(VENV)/.dev $(VENV)/redis7/.installed ## Money, limits and keys on whole platforms, small; make promises-money is the full size
-	@$(BIN)/python -m pytest tests/promises
+	@$(SCENES)
 
 check: $(VENV)/.dev ## Lint, types, architecture: under a minute
 	@$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.databases import BACKENDS, _numbers, new_postgres_database, postgres_server, postgres_url
 from tests.promises.platform import Platform
@@ -19,13 +20,18 @@ FULL_S_MAX = 1_800
 GATEWAYS, GATEWAYS_FULL = 3, 16
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
+class ByDatabase(LoadScopeScheduling):
+    """Each process has the scenes of one database, and so starts one platform."""
+
+    def _split_scope(self, nodeid):
+        return next((backend for backend in BACKENDS if f"[{backend}" in nodeid), nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByDatabase(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Two processes share the scenes by database, so that each starts one platform."""
-    for item in items:
-        backend = getattr(item, "callspec", None) and item.callspec.params.get("platform")
-        if backend is not None:
-            item.add_marker(pytest.mark.xdist_group(backend))
     if config.getoption("--full"):
         for item in items:
             item.add_marker(pytest.mark.timeout(FULL_S_MAX), append=False)
