@@ -25,6 +25,7 @@ from core.logs import set_up_logs
 from core.memory import settle_memory
 from core.meter.credit_redis import RedisCounterStore, RedisCreditStore
 from core.meter.refusals import RedisRefusalLog
+from core.pools_redis import RedisPools
 from core.queue.redis import RedisQueueKeeper, RedisSubmitterQueue
 from core.queue.settings import queue_settings
 from core.redis import connect
@@ -100,6 +101,7 @@ async def _serve(
     principals = SqlPrincipals(database, peppers, clock, [tier.name for tier in catalog.tiers])
     refusals = RedisRefusalLog(client, settings.cell, clock)
     refused = RefusalBuffer(refusals, log)
+    pools = RedisPools(client, bounds)
     watch = Watch(exchange, keeper, principals, exchange_settings.watch_every_ms, clock, log)
     funding = BillingFunding(treasury, publisher, counters, database, clock, log)
     services = Services(
@@ -114,6 +116,7 @@ async def _serve(
         credit=credit,
         refusals=refusals,
         refused=refused,
+        pools=pools,
         peppers=peppers,
         mailer=mailer_of(settings),
         database=database,
@@ -132,7 +135,7 @@ async def _serve(
         await exchange.close()
         await funding.close()
         await refused.flush()
-        for part in (keeper, credit, counters):
+        for part in (keeper, credit, counters, pools):
             await part.close()
         await client.aclose()
 

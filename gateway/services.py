@@ -12,6 +12,7 @@ from core.db import Database
 from core.ids import IdSource
 from core.meter.credit import CounterStore, CreditStore
 from core.meter.refusals import RefusalLog
+from core.pools import Pools
 from core.queue.base import QueueKeeper
 from gateway.accounts.keys import Peppers
 from gateway.accounts.mail import Mailer
@@ -36,7 +37,7 @@ class Lifecycle:
 class Services:
     """`background` goes on beside the requests for as long as the process serves; without it the process is broken.
     `check_database` raises when SQL cannot be reached. `database` is for routes that read what no admission needs:
-    in a thread. `refused` notes refusals, `refusals` is where they can be read. Without a
+    in a thread. `refused` notes refusals, `refusals` is where they can be read; `pools` is for operators. Without a
     `mailer` links are shown to who makes them.
     """
 
@@ -51,6 +52,7 @@ class Services:
     credit: CreditStore
     refusals: RefusalLog
     refused: RefusalBuffer
+    pools: Pools
     peppers: Peppers
     mailer: Mailer | None
     database: Database

@@ -10,7 +10,7 @@ import structlog
 from billing.price_lists import seed_prices
 from core.ids import SystemIds
 from core.meter.refusals import MemoryRefusalLog
-from core.queue.memory import MemoryBroker, MemoryCounterStore, MemoryCreditStore, MemoryQueueKeeper
+from core.queue.memory import MemoryBroker, MemoryCounterStore, MemoryCreditStore, MemoryPools, MemoryQueueKeeper
 from core.queue.rules import RuleKind
 from core.queue.settings import queue_settings
 from core.text_counter import WordCounter
@@ -153,6 +153,7 @@ def _services(accounts, mailer):
         credit=MemoryCreditStore(broker),
         refusals=refusals,
         refused=RefusalBuffer(refusals, log),
+        pools=MemoryPools(broker, clock),
         peppers=PEPPERS,
         mailer=mailer,
         database=database,

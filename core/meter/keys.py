@@ -33,6 +33,7 @@ Everything that must agree lies under one hash tag, the cell. Only reply streams
 | `:slots:TIER` | hash | slots by worker |
 | `:usage` `:dead` | stream | usage events; dead letters |
 | `:experts` | stream | how experts were chosen, for statistics; bounded: core/experts.py |
+| `:refusals:ORG` `:refused:NUMBER` | stream, hash | an organisation's refusals; counts of all: core/meter/refusals.py |
 | `:reaped` | string | when the reaper last ran, ms |
 """
 

@@ -159,9 +159,17 @@ class Console:
         request_id = call_of(request.scope).request_id
         self.services.log.error("page_failed", request_id=request_id, path=request.url.path, exc_info=error)
 
-    async def fragment(self, request: Request, template: str, context: Mapping[str, Any], place: Place) -> str:
-        """A part of a page, for live updates."""
-        frame = Frame(request.url.path, place.visitor, place)
+    async def fragment(
+        self,
+        request: Request,
+        template: str,
+        context: Mapping[str, Any],
+        place: Place | None = None,
+        *,
+        visitor: Visitor | None = None,
+    ) -> str:
+        """A part of a page, for live updates. Within an organisation give `place`, else `visitor`."""
+        frame = Frame(request.url.path, visitor if place is None else place.visitor, place)
         return await self.in_thread(lambda: self._pages.text(template, frame, context))
 
     def done(self, request: Request, path: str, notice: str = "") -> Response:

@@ -6,7 +6,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from core.clock import ManualClock, SystemClock
 from core.meter.keys import cell_key
-from core.meter.refusals import KEPT_MS, READ_MAX, REFUSALS_MAX, MemoryRefusalLog, RedisRefusalLog, RefusalEvent
+from core.meter.refusals import (
+    KEPT_MS,
+    READ_MAX,
+    REFUSALS_MAX,
+    TALLY_MS,
+    MemoryRefusalLog,
+    RedisRefusalLog,
+    RefusalEvent,
+)
 from core.redis import connect
 from gateway.refusal_buffer import BUFFERED_MAX, REFUSALS_PER_S, RefusalBuffer
 
@@ -87,6 +95,15 @@ async def test_streams_are_bounded_in_length_and_age(newer_socket):
     assert await client.xlen(key) <= 200
     assert await a_day_later.read("o1", 0, 10) == []
     await client.aclose()
+
+
+async def test_reasons_are_tallied_over_all_organisations(log):
+    now_ms = SystemClock().now_ms()
+    await log.append([refusal(1), refusal(2, "o2", left_out=4), refusal(3, rule="", code="invalid", tier="no-such")])
+    await log.append([refusal(4)])
+    known = refusal(1)
+    assert await log.tally(now_ms - 60_000) == {(known.tier, known.rule): 7, ("", "invalid"): 1}
+    assert await log.tally(now_ms + 2 * TALLY_MS) == {}
 
 
 async def test_memory_forgets_after_a_day():
