@@ -1,6 +1,6 @@
 """Tables of the console's chat. A conversation is its owner's alone: no role and no operator reads another's."""
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import Double, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db import Base
@@ -26,8 +26,8 @@ class Chat(Base):
     title: Mapped[str] = mapped_column(String(TITLE_LENGTH_MAX))
     tier: Mapped[str] = mapped_column(String(TIER_LENGTH_MAX))
     system: Mapped[str] = mapped_column(Text)
-    temperature: Mapped[float | None]
-    top_p: Mapped[float | None]
+    temperature: Mapped[float | None] = mapped_column(Double)
+    top_p: Mapped[float | None] = mapped_column(Double)
     max_tokens: Mapped[int | None]
     seed: Mapped[int | None]
     leaf: Mapped[int]

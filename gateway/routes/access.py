@@ -79,7 +79,15 @@ async def authenticate_admin(
 
 
 async def authenticate_session(principals: PrincipalSource, scope: Scope, key_id: str, needs: str) -> Caller:
-    """Of somebody whose session of the console was checked, as their chat's key says. Raises PlatformError."""
+    """Of somebody whose session of the console was checked, as their chat's key says. Only a refusal is looked at
+    twice, as in `authenticate_quickly`. Raises PlatformError.
+    """
+    try:
+        return _allowed(await principals.by_id(key_id), scope, "", needs)
+    except PlatformError as error:
+        if error.kind is not NOT_ALLOWED:
+            raise
+    principals.forget_id(key_id)
     return _allowed(await principals.by_id(key_id), scope, "", needs)
 
 

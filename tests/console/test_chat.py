@@ -80,7 +80,8 @@ async def test_a_conversation_is_listed_searched_renamed_exported_and_deleted(co
     assert "20 (5 cached) tokens in, 8 out · 0.001234567 EUR" in page
     assert "Answers 2" in page
     assert "Cost 0.002469134 EUR" in page
-    assert page.index("Where does the Rhône") < page.index("Why does it blow"), "youngest first"
+    listed = text_of(await room.browser.get(f"{room.path}/list"))
+    assert listed.index("Where does the Rhône") < listed.index("Why does it blow"), "youngest first"
     for wanted, found in (("pressure", True), ("100%", True), ("1%0", False), ("_", False)):
         listed = text_of(await room.browser.get(f"{room.path}/list", params={"q": wanted}))
         assert ("Why does it blow" in listed, "Rhône" in listed) == (found, False), wanted

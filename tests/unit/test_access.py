@@ -14,7 +14,14 @@ from core.queue.memory.broker import MemoryBroker
 from core.queue.memory.views import MemoryQueueKeeper
 from gateway.accounts.scopes import SCOPES, SUFFICES
 from gateway.principal import Principal, Standing
-from gateway.routes.access import Caller, authenticate, authenticate_admin, authenticate_now, client_address
+from gateway.routes.access import (
+    Caller,
+    authenticate,
+    authenticate_admin,
+    authenticate_now,
+    authenticate_session,
+    client_address,
+)
 
 PRINCIPAL = Principal("key-1", "w", "o", frozenset({"inference"}), 1, 1, (), {}, key_name="ci")
 
@@ -58,6 +65,30 @@ async def refused(principals, asked, needs=None):
     with pytest.raises(PlatformError) as caught:
         await authenticate(principals, asked, needs)
     return caught.value
+
+
+async def test_who_came_by_a_session_is_known_by_the_key_and_reloaded_by_it():
+    class ById(Principals):
+        forgotten = 0
+
+        async def by_id(self, key_id):
+            assert key_id == "key-1"
+            return self.principal
+
+        def forget_id(self, key_id):
+            assert key_id == "key-1"
+            self.forgotten += 1
+            self.principal = self.after_forget
+
+    principals = ById(replace(PRINCIPAL, networks=(ip_network("10.0.0.0/8"),)))
+    with pytest.raises(PlatformError, match="address"):
+        await authenticate_session(principals, scope(), "key-1", "inference")
+    assert principals.forgotten == 1, "it may have been loosened a moment ago"
+    principals.after_forget = PRINCIPAL
+    caller = await authenticate_session(principals, scope(), "key-1", "inference")
+    assert (caller.secret, caller.principal, principals.forgotten) == ("", PRINCIPAL, 2)
+    assert await caller.reload(principals) is PRINCIPAL
+    assert principals.forgotten == 3
 
 
 async def test_a_caller_tells_who_and_from_where_but_not_the_secret():

@@ -15,11 +15,13 @@ from core.errors import UNAUTHORIZED, UNAVAILABLE, PlatformError
 from core.ids import SystemIds
 from core.queue.rules import Rule, RuleKind
 from gateway.accounts.api_keys import revoke_key, rotate_key
+from gateway.accounts.console_keys import open_console_key
 from gateway.accounts.keys import Pepper, Peppers, generate_key
 from gateway.accounts.limits import LimitTerms, Subject, SubjectKind, set_limit
 from gateway.accounts.loading import ARCHIVED, EXPIRED, INACTIVE, NOT_A_KEY, REVOKED, ROTATED
 from gateway.accounts.organisations import resume_organisation, set_organisation_lenient, suspend_organisation
 from gateway.accounts.principals import PrincipalSettings, SqlPrincipals
+from gateway.accounts.users import create_user
 from gateway.accounts.workspaces import archive_workspace, create_workspace, set_workspace_lenient
 from gateway.principal import Standing
 from gateway.routes.access import Caller
@@ -98,6 +100,26 @@ async def test_a_principal_has_all_that_admission_needs(scene):
     )
     assert (principal.tiers, principal.networks, principal.lenient, principal.user_id) == (None, (), False, "")
     assert principal.key_name == "test"
+
+
+async def test_the_key_of_a_chat_is_known_by_its_id_alone(scene):
+    world, default = scene.world, scene.default
+    user = world.do(create_user, "ada@example.com", "Ada", ids=scene.ids).id
+    options = {"within": default.organisation, "ids": scene.ids}
+    made = world.do(open_console_key, user, default.workspace, **options)
+    assert world.do(open_console_key, user, default.workspace, **options).id == made.id
+    principal = await scene.principals.by_id(made.id)
+    assert (principal.key_id, principal.user_id, principal.key_name) == (made.id, user, "Chat of Ada")
+    assert (principal.scopes, principal.workspace) == ({"inference"}, default.workspace)
+    assert await scene.principals.by_id(made.id) is principal, "cached"
+    forged = generate_key(scene.ids, made.id).key.get_secret_value()
+    assert (await scene.refused(forged)).kind is UNAUTHORIZED
+    world.do(revoke_key, made.id, within=None)
+    assert await scene.principals.by_id(made.id) is principal, "admission calls it stale"
+    assert await scene.principals.valid(made.id) is None
+    scene.principals.forget_id(made.id)
+    with pytest.raises(PlatformError, match="revoked"):
+        await scene.principals.by_id(made.id)
 
 
 async def test_a_principal_has_what_its_key_and_workspace_say(scene):
