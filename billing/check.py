@@ -78,7 +78,7 @@ def check_books(database: Database, since_ms: int, findings: Findings) -> None:
             findings.add("seals", f"the seal of {local_time(broken_ms, 'UTC')} does not fit the journal")
     _check_transactions(database, since_ms, findings)
     _check_hours(database, hour_start_ms(since_ms), findings)
-    _check_days(database, day_start_ms(since_ms), findings)
+    _check_days(database, hour_start_ms(since_ms), findings)
 
 
 @contextmanager
@@ -159,18 +159,19 @@ def _check_hours(database: Database, from_ms: int, findings: Findings) -> None:
 
 
 def _check_days(database: Database, from_ms: int, findings: Findings) -> None:
-    """Day by day: the sums of whole organisations against those of their keys."""
+    """Day by day: the sums of organisations, tiers and keys against those that are finer."""
+    next_ms = day_start_ms(from_ms)
     while True:
         with snapshot(database) as session:
-            day_ms = next_day_ms(session, from_ms)
+            day_ms = next_day_ms(session, next_ms)
             if day_ms is None:
                 return
-            wrong = wrong_rows(session, day_ms)
+            wrong = wrong_rows(session, day_ms, from_ms)
         if wrong:
             day = local_time(day_ms, "UTC")
             findings.add("rollups", f"{wrong} sums of the day {day}, or of its month, are not those of its hours")
         findings.saw("days")
-        from_ms = day_ms + DAY_MS
+        next_ms = day_ms + DAY_MS
 
 
 def _check_rollups(session: Session, hour_ms: int, findings: Findings) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import BigInteger, String, cast, delete, func, insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
+from billing.briefs import rebuild_briefs, wrong_briefs
 from billing.models import UsageHour
 from billing.rollups import FAILED, SUM_COLUMNS, Counted, lock_books, upsert
 from core.db import Base
@@ -77,17 +78,18 @@ def next_day_ms(session: Session, from_ms: int) -> int | None:
     return min((day_start_ms(at_ms) for at_ms in found if at_ms is not None), default=None)
 
 
-def wrong_rows(session: Session, at_ms: int) -> int:
+def wrong_rows(session: Session, at_ms: int, from_ms: int = 0) -> int:
     """How many rows of the day that holds at_ms are not the sums of its hours, and how many of its month are not those
-    of its days.
+    of its days; with those of billing/briefs.py, of the hours that begin at from_ms or later.
     """
-    return sum(len(set(stored.items()) ^ set(right.items())) for _, stored, right in _compared(session, at_ms))
+    wrong = sum(len(set(stored.items()) ^ set(right.items())) for _, stored, right in _compared(session, at_ms))
+    return wrong + wrong_briefs(session, at_ms, from_ms)
 
 
 def rebuild_day(session: Session, at_ms: int) -> int:
     """Make the day say what its hours say, and its month what its days say; how many rows were wrong."""
     lock_books(session)
-    wrong = 0
+    wrong = rebuild_briefs(session, at_ms)
     for model in (RevenueDay, RevenueMonth):
         stored, right = next((one, other) for each, one, other in _compared(session, at_ms) if each is model)
         differing = set(stored.items()) ^ set(right.items())

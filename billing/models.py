@@ -1,6 +1,6 @@
 """What billing keeps of usage: one record for each settled request, and the roll-ups that reports read."""
 
-from sqlalchemy import Index, LargeBinary, String
+from sqlalchemy import Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db import Base
@@ -20,6 +20,13 @@ class UsageRecord(Base):
         Index(None, "key_id", "admitted_ms"),
         Index(None, "organisation", "admitted_ms"),
         Index(None, "transaction_id"),
+        Index(
+            "ix_usage_records_unfinished",
+            "organisation",
+            "admitted_ms",
+            sqlite_where=text("outcome <> 'finished'"),
+            postgresql_where=text("outcome <> 'finished'"),
+        ),
     )
 
     request_id: Mapped[str] = mapped_column(String(64), primary_key=True)

@@ -8,6 +8,7 @@ from operator import attrgetter
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from billing.briefs import add_to_briefs
 from billing.days import add_to_days
 from billing.epochs import EpochRow
 from billing.models import UsageRecord
@@ -55,6 +56,7 @@ def _take_in(session: Session, events: Sequence[UsageEvent], now_ms: int) -> Non
     session.execute(insert(UsageRecord), rows)
     add_to_rollups(session, counted)
     add_to_days(session, counted)
+    add_to_briefs(session, counted)
     mark_used(session, counted)
 
 

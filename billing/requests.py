@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, and_, cast, false, func, literal_column, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from billing.briefs import TierHour
 from billing.models import UsageHour, UsageRecord
 from billing.prices import PriceVersion
 from billing.rollups import FAILED, HOUR_MS
@@ -109,7 +110,7 @@ def _in_hours(
     """The newest hours that hold `count` matching records, or a few more or less where the range or `before` cuts one
     or some were cancelled; and where to go on after them, None: nothing is left.
     """
-    hour = UsageHour
+    hour: Any = UsageHour if wanted.key_id else TierHour
     matching = hour.requests - hour.failed if wanted.outcome else hour.requests
     query = select(hour.start_ms, cast(func.sum(matching), BigInteger))
     query = query.where(hour.organisation == wanted.organisation, matching > 0, *_same(wanted, hour))

@@ -102,7 +102,11 @@ class Span:
             self.first_token[bucket_of(record.taken_ms - record.admitted_ms + record.first_token_ms)] += 1
 
     def row(self, key: SpanKey) -> tuple[Any, ...]:
-        return (*key, *self.sums, pack_sketch(self.first_token), pack_sketch(self.total))
+        return (*key, *self.sums, *self.sketches())
+
+    def sketches(self) -> tuple[bytes, bytes]:
+        """In the order of SKETCH_COLUMNS."""
+        return pack_sketch(self.first_token), pack_sketch(self.total)
 
 
 def lock_books(session: Session) -> None:

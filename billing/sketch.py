@@ -41,6 +41,13 @@ def unpack_sketch(raw: bytes) -> Counter[int]:
     return Counter(dict(zip(flat[::2], flat[1::2], strict=True)))
 
 
+def add_sketch(counts: Counter[int], raw: bytes) -> None:
+    """Merge a packed sketch, without making one of its own."""
+    flat = msgpack.unpackb(raw)
+    for place in range(0, len(flat), 2):
+        counts[flat[place]] += flat[place + 1]
+
+
 def quantile_ms(counts: Mapping[int, int], share: float) -> int | None:
     """The value that `share` (0 to 1) of all values do not exceed; None if there are none."""
     wanted = share * sum(counts.values())

@@ -9,13 +9,29 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Subquery, case, cast, func, literal, select, tuple_, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Subquery,
+    and_,
+    case,
+    cast,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from billing.briefs import KeyDay, TierHour
 from billing.calendar import check_time_zone, days, months
 from billing.models import UsageHour, UsageRecord, UsageSpan
 from billing.rollups import HOUR_MS, SPAN_MS, SUM_COLUMNS
-from billing.sketch import quantile_ms, unpack_sketch
+from billing.sketch import add_sketch, quantile_ms
 from core.errors import VALIDATION, PlatformError
 from core.queue.rules import Window
 
@@ -41,8 +57,10 @@ PERIODS_MAX = {Period.HOUR: 31 * 24, Period.DAY: 366, Period.MONTH: 60}
 RANGE_MS_MAX = 5 * 366 * DAY_MS
 LATENCY_RANGE_MS_MAX = 31 * DAY_MS
 CUT_HOURS_MAX = 400  # a year of days in a zone whose clocks differ by half an hour
+CUT_DAYS_MAX = 62  # two for each month of the longest report; where more are cut, hours are read throughout
 _COLUMN_OF = {Dimension.WORKSPACE: "workspace", Dimension.KEY: "key_id", Dimension.TIER: "tier"}
-_Table = type[UsageSpan] | type[UsageHour]
+_Hours = type[UsageHour] | type[TierHour]
+_Table = type[UsageSpan] | type[KeyDay] | _Hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +158,11 @@ def latencies(session: Session, query: UsageQuery, shares: Sequence[float] = (0.
         raise PlatformError(VALIDATION, "Latencies are told for at most 31 days at once.", param="latency")
     first_token: Counter[int] = Counter()
     total: Counter[int] = Counter()
-    sketches = select(UsageSpan.first_token_sketch, UsageSpan.total_sketch).where(*_within(UsageSpan, query))
-    for first_raw, total_raw in session.execute(sketches.execution_options(yield_per=1_000)):
-        first_token.update(unpack_sketch(first_raw))
-        total.update(unpack_sketch(total_raw))
+    for table, where in _measured(query):
+        sketches = select(table.first_token_sketch, table.total_sketch).where(*_within(table, query), *where)
+        for first_raw, total_raw in session.execute(sketches.execution_options(yield_per=1_000)):
+            add_sketch(first_token, first_raw)
+            add_sketch(total, total_raw)
     return Latencies(
         {share: quantile_ms(first_token, share) for share in shares},
         {share: quantile_ms(total, share) for share in shares},
@@ -175,25 +194,49 @@ def _hours(query: UsageQuery) -> Iterator[Window]:
         start_ms = end_ms
 
 
+def _measured(query: UsageQuery) -> list[tuple[type[UsageSpan] | type[TierHour], list[ColumnElement[bool]]]]:
+    """Where latencies are read: of a key in its quarters, else in hours, and in quarters of those that are cut."""
+    if query.key_id is not None:
+        return [(UsageSpan, [])]
+    cut = sorted({at_ms - at_ms % HOUR_MS for at_ms in (query.from_ms, query.to_ms) if at_ms % HOUR_MS})
+    return [(TierHour, [TierHour.start_ms.not_in(cut)]), (UsageSpan, [UsageSpan.start_ms.in_(_quarters(cut))])]
+
+
 def _rows(query: UsageQuery, periods: Sequence[Window]) -> Subquery:
-    """The roll-ups of the query: hours, which are fewer; quarters for those hours that a period's bound cuts in two."""
+    """The roll-ups of the query, the fewest that will do: days; hours of those that a period's bound cuts in two;
+    quarters of such hours.
+    """
+    keyed = query.key_id is not None or Dimension.KEY in query.dimensions
+    hours: _Hours = UsageHour if keyed else TierHour
     bounds = {query.from_ms, query.to_ms, *(window.start_ms for window in periods)}
-    cut = sorted({bound - bound % HOUR_MS for bound in bounds if bound % HOUR_MS})
-    if len(cut) > CUT_HOURS_MAX:
+    cut_hours = sorted({bound - bound % HOUR_MS for bound in bounds if bound % HOUR_MS})
+    if len(cut_hours) > CUT_HOURS_MAX:
         return _select(UsageSpan, query).subquery()
-    hours = _select(UsageHour, query)
-    if not cut:
-        return hours.subquery()
-    quarters = [hour_ms + at_ms for hour_ms in cut for at_ms in range(0, HOUR_MS, SPAN_MS)]
-    return union_all(
-        hours.where(UsageHour.start_ms.not_in(cut)),
-        _select(UsageSpan, query).where(UsageSpan.start_ms.in_(quarters)),
-    ).subquery()
+    cut_days = sorted({bound - bound % DAY_MS for bound in bounds if bound % DAY_MS})
+    parts = []
+    by_hour = _select(hours, query).where(hours.start_ms.not_in(cut_hours))
+    if len(cut_days) <= CUT_DAYS_MAX and query.to_ms - query.from_ms > len(cut_days) * DAY_MS:
+        parts.append(_select(KeyDay, query).where(KeyDay.start_ms.not_in(cut_days)))
+        within = (and_(hours.start_ms >= day_ms, hours.start_ms < day_ms + DAY_MS) for day_ms in cut_days)
+        by_hour = by_hour.where(or_(false(), *within))
+    parts.append(by_hour)
+    if cut_hours:
+        parts.append(_select(UsageSpan, query).where(UsageSpan.start_ms.in_(_quarters(cut_hours))))
+    return union_all(*parts).subquery()
+
+
+def _quarters(hours: Sequence[int]) -> list[int]:
+    return [hour_ms + at_ms for hour_ms in hours for at_ms in range(0, HOUR_MS, SPAN_MS)]
 
 
 def _select(table: _Table, query: UsageQuery) -> Select[Any]:
-    names = ("start_ms", *_COLUMN_OF.values(), *SUM_COLUMNS)
-    return select(*(getattr(table, name) for name in names)).where(*_within(table, query))
+    """Without keys where the table knows none: nothing is grouped or filtered by them then."""
+    keyless = literal("").label("key_id")
+    columns = [
+        keyless if table is TierHour and name == "key_id" else getattr(table, name)
+        for name in ("start_ms", *_COLUMN_OF.values(), *SUM_COLUMNS)
+    ]
+    return select(*columns).where(*_within(table, query))
 
 
 def _number_of(at_ms: ColumnElement[int], periods: Sequence[Window]) -> ColumnElement[int]:
@@ -220,7 +263,7 @@ def _stretches(periods: Sequence[Window]) -> Iterator[tuple[int, int, int]]:
             first = number + 1
 
 
-def _within(table: _Table, query: UsageQuery) -> list[ColumnElement[bool]]:
+def _within(table: Any, query: UsageQuery) -> list[ColumnElement[bool]]:
     where = [
         table.organisation == query.organisation,
         table.start_ms >= query.from_ms,
@@ -228,7 +271,7 @@ def _within(table: _Table, query: UsageQuery) -> list[ColumnElement[bool]]:
     ]
     if query.workspace is not None:
         where.append(table.workspace == query.workspace)
-    if query.key_id is not None:
+    if query.key_id is not None and table is not TierHour:
         where.append(table.key_id == query.key_id)
     if query.workspaces is not None:
         where.append(table.workspace.in_(sorted(query.workspaces)))

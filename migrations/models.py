@@ -3,6 +3,7 @@
 from sqlalchemy import MetaData
 
 from billing.accounts import CreditAccount
+from billing.briefs import TierHour
 from billing.customers import Customer
 from billing.days import RevenueDay
 from billing.epochs import EpochRow
@@ -33,6 +34,7 @@ assert all(
         LedgerEntry,
         PriceVersion,
         RevenueDay,
+        TierHour,
         UsageRecord,
         User,
     )

@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import insert
 
+from billing.briefs import add_to_briefs
 from billing.models import UsageHour, UsageRecord, UsageSpan
 from billing.rollups import COLUMNS, HOUR_COLUMNS, HOUR_MS, Counted, Span, SpanKey, hours_of, spans_of
 from billing.usage import DAY_MS, Dimension, Period, UsageQuery, report
@@ -94,9 +96,11 @@ def seed(database: Database, count: int) -> int:
         spans: dict[SpanKey, Span] = {}
         for at in range(0, len(numbers), AT_ONCE):
             rows = [record(chance, number, hour) for number in numbers[at : at + AT_ONCE]]
+            counted = [Counted(**{name: row[name] for name in Counted._fields}) for row in rows]
             with database.unit_of_work() as session:
                 session.execute(insert(UsageRecord), rows)
-            for key, span in spans_of(Counted(**{name: row[name] for name in Counted._fields}) for row in rows).items():
+                add_to_briefs(session, counted)
+            for key, span in spans_of(counted).items():
                 merge(spans.setdefault(key, Span()), span)
         with database.unit_of_work() as session:
             found = [dict(zip(COLUMNS, spans[key].row(key), strict=True)) for key in sorted(spans)]
@@ -116,7 +120,7 @@ def merge(into: Span, span: Span) -> None:
     into.total.update(span.total)
 
 
-def record(chance: random.Random, number: int, hour: int) -> dict[str, object]:
+def record(chance: random.Random, number: int, hour: int) -> dict[str, Any]:
     organisation = BIGGEST if chance.random() < 0.5 else f"organisation-{chance.randrange(1, ORGANISATIONS)}"
     key = chance.randrange(KEYS)
     admitted_ms = START_MS + hour * HOUR_MS + chance.randrange(HOUR_MS)
