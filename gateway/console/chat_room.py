@@ -102,7 +102,7 @@ class ChatRoom:
             "key": key,
             "revoked": revoked,
             "may_reopen": revoked is not None and may_reopen(revoked, place.visitor.access, within=place.id),
-            "may_write": place.may(Permission.INFERENCE_CHAT, home) and bool(workspaces),
+            "may_write": revoked is None and bool(workspaces) and place.may(Permission.INFERENCE_CHAT, home),
             "is_full": thread.count + 2 > TURNS_MAX,
             "turns_max": TURNS_MAX,
             "conversations_max": CONVERSATIONS_MAX,

@@ -207,7 +207,7 @@ async def test_a_limit_of_the_key_refuses_and_says_so_and_the_message_stays(hous
         assert refused.status_code == 429
         told = text_of(refused)
         assert "Rate limit exceeded. requests_per_minute (key): limit 1, remaining 0" in told
-        assert "free again in" in told
+        assert "try again in" in told
         assert f"/console/o/{ada.organisation}/limits" in refused.text
         page = await ada.page(chat)
         assert "And again" in page
@@ -224,6 +224,7 @@ async def test_without_credit_it_is_402_and_a_way_to_pay(house, role, link):
         refused = await ada.client.post(f"{chat}/messages", data={"text": "Hello"})
         assert refused.status_code == 402
         assert "Credit used up" in text_of(refused)
+        assert "In EUR: 0.000" in text_of(refused)
         assert (f'href="/console/o/{ada.organisation}/billing"' in refused.text) == link
 
 

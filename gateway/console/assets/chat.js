@@ -100,6 +100,7 @@
       busy(false);
     }
     await settle(taken ? before + (path === "messages" ? 2 : 1) : 0);
+    if (!taken) toEnd(); // why it was refused has taken some of the room
     if (finished) {
       const said = finished.text.trim() || finished.end.note || "without a word";
       $("chat-said").textContent = `Answer: ${said}`;
