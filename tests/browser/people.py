@@ -6,6 +6,8 @@ from playwright.sync_api import expect
 
 OPERATOR = "ada@example.com"
 PASSWORD = "correct horse battery"
+LOOKS_MAX = 100
+LOOK_MS = 200
 
 
 class Person:
@@ -29,6 +31,14 @@ class Person:
     def home(self):
         """/o/ID of the organisation that is open."""
         return re.search(r"/o/[0-9a-f]+", self.page.url)[0]
+
+    def finds(self, path, text):
+        """On a page that is not live: looks again, for what is written down a moment later."""
+        for _ in range(LOOKS_MAX):
+            if text in self.go(path).locator("main").inner_text():
+                return
+            self.page.wait_for_timeout(LOOK_MS)
+        raise AssertionError(f"{path} never said {text!r}")
 
     def reads(self, text):
         """Sooner or later, somewhere on the page."""
