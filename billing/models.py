@@ -24,6 +24,7 @@ class UsageRecord(Base):
             "ix_usage_records_unfinished",
             "organisation",
             "admitted_ms",
+            "outcome",
             sqlite_where=text("outcome <> 'finished'"),
             postgresql_where=text("outcome <> 'finished'"),
         ),

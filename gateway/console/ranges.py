@@ -25,6 +25,7 @@ RANGES: Mapping[str, str] = MappingProxyType(
 YEARS = range(2000, 2200)
 HOUR_DAYS_MAX = 8
 DAY_DAYS_MAX = 93
+KEY_DAYS_MAX = 62  # of days by key, which have far more rows
 MONTH_DAYS_MIN = 28
 DATES = "Choose two days, the first not after the last, at most five years."
 
@@ -62,25 +63,24 @@ def window_of(name: str, first: str, last: str, zone: str, now_ms: int) -> Windo
     return found
 
 
-def fitting(window: Window) -> list[Period]:
-    """What the range can be cut into, so that a chart of it can be read."""
+def fitting(window: Window, *, by_key: bool = False) -> list[Period]:
+    """What the range can be cut into, so that a chart of it can be read, and is read in time."""
     length_days = -(-(window.end_ms - window.start_ms) // DAY_MS)
     found = []
     if length_days <= HOUR_DAYS_MAX:
         found.append(Period.HOUR)
-    if length_days <= DAY_DAYS_MAX:
+    if length_days <= (KEY_DAYS_MAX if by_key else DAY_DAYS_MAX):
         found.append(Period.DAY)
     if length_days >= MONTH_DAYS_MIN:
         found.append(Period.MONTH)
     return found
 
 
-def usual(window: Window) -> Period:
-    """Hours of a day, days of a month, months of more."""
-    length_ms = window.end_ms - window.start_ms
-    if length_ms <= 2 * DAY_MS:
+def usual(window: Window, fits: list[Period]) -> Period:
+    """Of what fits: hours of a day, else days, else months."""
+    if window.end_ms - window.start_ms <= 2 * DAY_MS:
         return Period.HOUR
-    return Period.DAY if length_ms <= DAY_DAYS_MAX * DAY_MS else Period.MONTH
+    return Period.DAY if Period.DAY in fits else Period.MONTH
 
 
 def _date(text: str, otherwise: date, param: str) -> date:

@@ -63,6 +63,7 @@ class _Chosen:
 
     asked: UsageAsked
     window: Window
+    fits: list[Period]
     period: Period
     query: UsageQuery
 
@@ -108,14 +109,14 @@ class _Usage:
 
     def choose(self, place: Place, asked: UsageAsked) -> _Chosen:
         window = window_of(asked.range, asked.first, asked.last, place.zone, self._clock.now_ms())
-        fits = fitting(window)
-        period = Period(asked.grain) if asked.grain and Period(asked.grain) in fits else usual(window)
+        fits = fitting(window, by_key=asked.group == "key")
+        period = Period(asked.grain) if asked.grain in fits else usual(window, fits)
         query = replace(
             seen_by(place).query(window.start_ms, window.end_ms),
             period=period,
             dimensions=() if asked.group == "none" else (Dimension(asked.group),),
         )
-        return _Chosen(asked, window, period, query)
+        return _Chosen(asked, window, fits, period, query)
 
     def find(self, session: Session, place: Place, chosen: _Chosen) -> _Found:
         """At most six queries."""
@@ -142,7 +143,7 @@ class _Usage:
             "chosen": chosen,
             "options": {
                 "range": list(RANGES.items()),
-                "grain": [(each.value, PERIODS[each.value]) for each in fitting(chosen.window)],
+                "grain": [(each.value, PERIODS[each.value]) for each in chosen.fits],
                 "group": list(GROUPS.items()),
                 "measure": list(MEASURES.items()),
             },

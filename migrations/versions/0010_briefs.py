@@ -26,7 +26,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_usage_records_unfinished",
         "usage_records",
-        ["organisation", "admitted_ms"],
+        ["organisation", "admitted_ms", "outcome"],
         sqlite_where=UNFINISHED,
         postgresql_where=UNFINISHED,
     )

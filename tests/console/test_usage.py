@@ -146,7 +146,7 @@ def test_ranges_are_days_of_the_zone(name, first, last):
     assert window.id == f"{first}/{last}"
     assert window == window_of("custom", first, last, "Europe/Paris", NOW_MS)
     assert window.end_ms <= NOW_MS + 900_000
-    assert usual(window) in fitting(window)
+    assert usual(window, fitting(window, by_key=True)) in fitting(window, by_key=True)
 
 
 def test_steps_fit_the_range():
@@ -156,6 +156,9 @@ def test_steps_fit_the_range():
     assert fits("today") == [Period.HOUR, Period.DAY]
     assert fits("30d") == [Period.DAY, Period.MONTH]
     assert fits("12m") == [Period.MONTH]
+    quarter = window_of("custom", "2023-08-15", "2023-11-14", "Asia/Kolkata", NOW_MS)
+    assert fitting(quarter) == [Period.DAY, Period.MONTH]
+    assert fitting(quarter, by_key=True) == [Period.MONTH], "there are far more rows by key"
     with pytest.raises(PlatformError):
         window_of("custom", "2010-01-01", "2023-01-01", "UTC", NOW_MS)
 
