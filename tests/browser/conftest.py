@@ -4,7 +4,7 @@ import re
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Error, sync_playwright
+from playwright.sync_api import Error, expect, sync_playwright
 
 from tests.browser.people import OPERATOR, PASSWORD, Person
 from tests.browser.programs import chromium
@@ -37,6 +37,7 @@ def platform(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def chrome():
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         yield browser
