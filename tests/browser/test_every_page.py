@@ -36,7 +36,8 @@ def test_every_page_and_every_dialog_is_accessible(played, browsing, operator_st
             found[f"{path} {name}"] = faults(page)
             page.evaluate("name => document.getElementById(name).close()", name)
     assert len(found) > 10
-    assert {place: each for place, each in found.items() if each} == {}
+    told = "\n".join(f"{place}: {' '.join(each)}" for place, several in found.items() for each in several)
+    assert not told, told
 
 
 def test_no_page_is_wider_than_a_phone(played, browsing, operator_state):
