@@ -356,7 +356,7 @@ async def test_a_refusal_is_not_used_beyond_its_time(scene):
 
 
 async def test_sql_that_hangs_is_sql_that_is_away(database):
-    scene = Scene(database, lookup_s=0.05)
+    scene = Scene(database, lookup_s=0.5)
     known, key = scene.key(), scene.key()
     principal = await scene.principals.by_key(known)
     scene.clock.advance(60_000)
