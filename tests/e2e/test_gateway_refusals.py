@@ -48,6 +48,17 @@ async def test_the_rule_that_refused_is_noted(world, client):
         0,
     )
     assert event.tier == "embed"
+    assert event.retry_after_s is None, "a limit of 0 lets nobody in, ever"
+
+
+async def test_when_to_come_back_is_noted(world, client):
+    before = world.principals.known[KEY]
+    rules = (Rule(RuleKind.REQUESTS_PER_MINUTE, "key", "k10", 1),)
+    world.principals.known[KEY] = replace(before, rules=rules)
+    answers = [await client.post(CHAT, json=chat()) for _ in range(2)]
+    world.principals.known[KEY] = before
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert (await noted(world))[0].retry_after_s == int(answers[1].headers["retry-after"])
 
 
 async def test_whoever_has_no_key_is_noted_as_nobody(world, client):

@@ -55,13 +55,20 @@
         return box;
       },
     }),
-    xAxis: { type: "category", data: data.x, axisLine: axisLine(), axisTick: { show: false }, boundaryGap: data.kind === "bar" },
+    xAxis: {
+      type: "category",
+      data: data.x,
+      axisLabel: { color: color("muted") },
+      axisLine: axisLine(),
+      axisTick: { show: false },
+      boundaryGap: data.kind === "bar",
+    },
     yAxis: {
       type: "value",
       name: data.unit || "",
       nameTextStyle: { align: "left", color: color("faint") },
       minInterval: data.whole ? 1 : undefined,
-      axisLabel: { formatter: short },
+      axisLabel: { formatter: short, color: color("muted") },
       splitLine: { lineStyle: { color: color("line") } },
     },
     series: data.series.map((each) => ({
