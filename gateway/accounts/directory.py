@@ -65,37 +65,21 @@ _COLUMNS: Mapping[str, InstrumentedAttribute[Any]] = {
     "plan": Organisation.plan,
     "status": Organisation.status,
     "created_ms": Organisation.created_ms,
-    "balance_nano": CreditAccount.posted_nano,
 }
 
 
 def directory(session: Session, query: DirectoryQuery, now_ms: int) -> Directory:
-    """A fixed number of statements, however many organisations there are."""
+    """Seven statements, and four more for each IDS_AT_ONCE rows of a longer page."""
     wanted = list(_conditions(query))
     count = select(func.count()).select_from(Organisation)
     total = session.scalars(count).one()
     matching = session.scalars(count.where(*wanted)).one() if wanted else total
-    found = session.execute(_page(query, wanted, now_ms)).all()
-    ids = [row[0] for row in found]
-    month = _sums_of(RevenueMonth, month_start_ms(now_ms), "spent_nano")
-    spent = _sums(session, month, RevenueMonth, ids)
-    requests = _sums(session, _sums_of(RevenueDay, day_start_ms(now_ms), "requests"), RevenueDay, ids)
-    members = _members(session, ids)
-    rows = (
-        Listed(
-            id=row[0],
-            name=row[1],
-            plan=row[2],
-            status=row[3],
-            created_ms=row[4],
-            balance_nano=row[5],
-            limit_nano=row[6],
-            spent_nano=spent.get(row[0], 0),
-            requests=requests.get(row[0], 0),
-            members=members.get(row[0], 0),
-        )
-        for row in found
-    )
+    ids = list(session.scalars(_ids(query, wanted, now_ms)))
+    rows: list[Listed] = []
+    for at in range(0, len(ids), IDS_AT_ONCE):
+        part = ids[at : at + IDS_AT_ONCE]
+        listed = _listed(session, part, now_ms)
+        rows += [listed[each] for each in part if each in listed]
     return Directory(tuple(rows), matching, total)
 
 
@@ -119,20 +103,52 @@ def _conditions(query: DirectoryQuery) -> Sequence[ColumnElement[bool]]:
     return found
 
 
-def _page(query: DirectoryQuery, wanted: Sequence[ColumnElement[bool]], now_ms: int) -> Select[*tuple[Any, ...]]:
-    own = (getattr(Organisation, name) for name in ("id", "name", "plan", "status", "created_ms"))
-    account = (func.coalesce(column, 0) for column in (CreditAccount.posted_nano, CreditAccount.limit_nano))
-    page = select(*own, *account).outerjoin(CreditAccount, CreditAccount.organisation == Organisation.id).where(*wanted)
+def _ids(query: DirectoryQuery, wanted: Sequence[ColumnElement[bool]], now_ms: int) -> Select[str]:
+    """Which ones are on the page, in their order: with nothing but what they are sorted by, pages far behind stay
+    cheap.
+    """
+    found = select(Organisation.id).where(*wanted)
     by: ColumnElement[Any]
-    if query.sort in _COLUMNS:
-        column = _COLUMNS[query.sort]
-        by = func.coalesce(column, 0) if column is CreditAccount.posted_nano else column.expression
+    if query.sort == "balance_nano":
+        found = found.outerjoin(CreditAccount, CreditAccount.organisation == Organisation.id)
+        by = func.coalesce(CreditAccount.posted_nano, 0)
+    elif query.sort in _COLUMNS:
+        by = _COLUMNS[query.sort].expression
     else:
         figures = _figures(query.sort, now_ms)
-        page = page.outerjoin(figures, figures.c.organisation == Organisation.id)
+        found = found.outerjoin(figures, figures.c.organisation == Organisation.id)
         by = func.coalesce(figures.c.figure, 0)
     order = by.desc() if query.falling else by.asc()
-    return page.order_by(order, Organisation.id).offset(query.offset).limit(query.count)
+    return found.order_by(order, Organisation.id).offset(query.offset).limit(query.count)
+
+
+def _listed(session: Session, ids: Sequence[str], now_ms: int) -> dict[str, Listed]:
+    """At most IDS_AT_ONCE."""
+    month, day = month_start_ms(now_ms), day_start_ms(now_ms)
+    spent = _sums(session, RevenueMonth, month, RevenueMonth.cost_nano, ids)
+    requests = _sums(session, RevenueDay, day, RevenueDay.requests, ids)
+    counted = select(Member.organisation_id, func.count()).group_by(Member.organisation_id)
+    members = {row[0]: row[1] for row in session.execute(counted.where(Member.organisation_id.in_(ids)))}
+    query = (
+        select(Organisation, CreditAccount.posted_nano, CreditAccount.limit_nano)
+        .outerjoin(CreditAccount, CreditAccount.organisation == Organisation.id)
+        .where(Organisation.id.in_(ids))
+    )
+    return {
+        found.id: Listed(
+            id=found.id,
+            name=found.name,
+            plan=found.plan,
+            status=found.status,
+            created_ms=found.created_ms,
+            balance_nano=posted_nano or 0,
+            limit_nano=limit_nano or 0,
+            spent_nano=spent.get(found.id, 0),
+            requests=requests.get(found.id, 0),
+            members=members.get(found.id, 0),
+        )
+        for found, posted_nano, limit_nano in session.execute(query)
+    }
 
 
 def _figures(sort: str, now_ms: int) -> Subquery:
@@ -141,28 +157,25 @@ def _figures(sort: str, now_ms: int) -> Subquery:
         query = select(Member.organisation_id.label("organisation"), func.count().label("figure"))
         return query.group_by(Member.organisation_id).subquery()
     if sort == "spent_nano":
-        return _sums_of(RevenueMonth, month_start_ms(now_ms), sort).subquery()
-    return _sums_of(RevenueDay, day_start_ms(now_ms), sort).subquery()
+        return _summed(RevenueMonth, month_start_ms(now_ms), RevenueMonth.cost_nano).subquery()
+    return _summed(RevenueDay, day_start_ms(now_ms), RevenueDay.requests).subquery()
 
 
-def _sums_of(model: Revenue, start_ms: int, sort: str) -> Select[str, int]:
-    counted = model.cost_nano if sort == "spent_nano" else model.requests
+def _sums(
+    session: Session, model: Revenue, start_ms: int, counted: InstrumentedAttribute[int], ids: Sequence[str]
+) -> dict[str, int]:
+    query = _summed(model, start_ms, counted).where(model.tier.in_(_tiers(model, start_ms)))
+    return {row[0]: row[1] for row in session.execute(query.where(model.organisation.in_(ids)))}
+
+
+def _summed(model: Revenue, start_ms: int, counted: InstrumentedAttribute[int]) -> Select[str, int]:
     columns = (model.organisation.label("organisation"), cast(func.sum(counted), BigInteger).label("figure"))
     return select(*columns).where(model.start_ms == start_ms).group_by(model.organisation)
 
 
-def _sums(session: Session, query: Select[str, int], model: Revenue, ids: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for at in range(0, len(ids), IDS_AT_ONCE):
-        part = query.where(model.organisation.in_(ids[at : at + IDS_AT_ONCE]))
-        found |= {row[0]: row[1] for row in session.execute(part)}
-    return found
-
-
-def _members(session: Session, ids: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for at in range(0, len(ids), IDS_AT_ONCE):
-        query = select(Member.organisation_id, func.count()).group_by(Member.organisation_id)
-        query = query.where(Member.organisation_id.in_(ids[at : at + IDS_AT_ONCE]))
-        found |= {row[0]: row[1] for row in session.execute(query)}
-    return found
+def _tiers(model: Revenue, start_ms: int) -> Select[str | None]:
+    """Those that any row tells of, one look into the index for each: they come before organisations in it."""
+    known = select(func.min(model.tier).label("tier")).where(model.start_ms == start_ms).cte("known", recursive=True)
+    following = select(func.min(model.tier)).where(model.start_ms == start_ms, model.tier > known.c.tier)
+    known = known.union_all(select(following.scalar_subquery()).where(known.c.tier.is_not(None)))
+    return select(known.c.tier).where(known.c.tier.is_not(None))

@@ -23,14 +23,15 @@ from gateway.console.listing import csv_file
 from gateway.console.table import Column, Row, csv_of
 
 UTC = "UTC"
+ID_SHOWN = 8
+INSIDE = ("workspace", "user", "organisation")  # of which an entry tells the id
 ORGANISATION = Column("organisation", "Organisation", "cell")
 COLUMNS = (
-    Column("at_ms", "When", "time"),
-    Column("actor", "Who", "cell"),
+    Column("at_ms", "When", "cell"),
+    Column("actor", "Who, from where", "cell"),
     Column("action", "What", "cell"),
     Column("target", "On", "cell"),
     Column("changes", "Changes", "cell"),
-    Column("address", "From", "cell"),
 )
 EXPORTED = tuple(
     Column(name, name)
@@ -166,7 +167,15 @@ def _rows(session: Session, entries: Iterable[AuditEntry], zone: str) -> list[Ro
     found = list(entries)
     targets = {Target(entry.target_kind, entry.target_id) for entry in found}
     homes = {Target("organisation", entry.organisation) for entry in found if entry.organisation}
-    names = target_names(session, targets | homes)
+    inside = {
+        Target(kind, side[kind])
+        for entry in found
+        for side in (entry.before or {}, entry.after or {})
+        for kind in INSIDE
+        if isinstance(side.get(kind), str)
+    }
+    names = target_names(session, targets | homes | inside)
+    by_id = {target.id: name for target, name in names.items()}
     return [
         {
             "id": entry.id,
@@ -177,15 +186,20 @@ def _rows(session: Session, entries: Iterable[AuditEntry], zone: str) -> list[Ro
             "action": entry.action,
             "target_kind": entry.target_kind.replace("_", " "),
             "target_id": entry.target_id,
-            "target": names.get(Target(entry.target_kind, entry.target_id), entry.target_id),
+            "target": names.get(Target(entry.target_kind, entry.target_id)) or _short(entry.target_id),
             "organisation": entry.organisation,
             "organisation_name": names.get(Target("organisation", entry.organisation), entry.organisation),
-            "changes": differences(entry.before, entry.after, zone),
+            "changes": differences(entry.before, entry.after, zone, by_id),
             "address": entry.address,
             "request_id": entry.request_id,
         }
         for entry in found
     ]
+
+
+def _short(target_id: str) -> str:
+    """An id that has no name is told from others by its beginning."""
+    return f"{target_id[:ID_SHOWN]}…" if len(target_id) > 2 * ID_SHOWN else target_id
 
 
 def _exported(entry: AuditEntry) -> Row:

@@ -34,12 +34,12 @@ KINDS: Mapping[str, str] = {
     "expiry": "Expired",
 }
 GRANT_COLUMNS = (
-    Column("created_ms", "Booked", "time"),
+    Column("created_ms", "Booked", "cell"),
     Column("kind", "Kind", "cell", lambda row: row["kind"]),
     Column("amount_nano", "Amount", "money"),
     Column("remaining_nano", "Remaining", "money"),
-    Column("priority", "Used in turn", "number"),
-    Column("expires_ms", "Expires", "time"),
+    Column("priority", "Priority", "number"),
+    Column("expires_ms", "Last day", "cell"),
     Column("note", "Note"),
     Column("created_by", "Booked by", "cell", lambda row: row["created_by"]),
 )

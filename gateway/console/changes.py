@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from gateway.console.formats import moment, money
 
 SPENDING = "spend_per"
+NO = "no"
 TEXT_CHARS_MAX = 300
 
 
@@ -19,14 +21,21 @@ class Difference:
     after: str
 
 
-def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, zone: str) -> list[Difference]:
-    """Fields that differ, in the order of the entry; of what was made or ended all that say something."""
+def differences(
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    zone: str,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> list[Difference]:
+    """Fields that differ, in the order of the entry; of what was made or ended all that say something. `names` of what
+    is known by its id.
+    """
     old, new = before or {}, after or {}
     found = []
     for name in dict.fromkeys([*old, *new]):
         was, becomes = (_text(name, kept.get(name), kept, zone) for kept in (old, new))
-        if was != becomes:
-            found.append(Difference(_label(name), was, becomes))
+        if was != becomes and (before is not None or becomes != NO):
+            found.append(Difference(_label(name), names.get(was, was), names.get(becomes, becomes)))
     return found
 
 
@@ -40,7 +49,7 @@ def _text(name: str, value: Any, record: Mapping[str, Any], zone: str) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_text(name, each, record, zone) for each in value)[:TEXT_CHARS_MAX]
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "yes" if value else NO
     if isinstance(value, int):
         return _number(name, value, record, zone)
     return "" if value is None else str(value)[:TEXT_CHARS_MAX]

@@ -21,7 +21,7 @@ COLUMNS = (
     Column("booked_ms", "Booked", "time"),
     Column("kind", "Kind", "cell"),
     Column("note", "Note"),
-    Column("amount_nano", "Amount", "cell"),
+    Column("amount_nano", "Amount", "money"),
     Column("owed_nano", "Of it on credit", "money"),
     Column("id", "Transaction", "cell"),
 )

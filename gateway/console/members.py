@@ -35,7 +35,7 @@ COLUMNS = (
     Column("name", "Name", "cell", lambda row: row["name"]),
     Column("email", "E-mail"),
     Column("role", "Role", "cell"),
-    Column("workspaces", "Only in workspaces", "cell", lambda row: row["workspaces"]),
+    Column("workspaces", "In workspaces", "cell", lambda row: row["workspaces"]),
     Column("last_login_ms", "Last log-in", "time"),
     Column("state", "State", "cell"),
 )

@@ -32,14 +32,13 @@ CSV_ROWS_MAX = 10_000
 COLUMNS = (
     Column("name", "Name", "cell"),
     Column("plan", "Plan"),
-    Column("status", "Status", "cell"),
     Column("balance_nano", "Balance", "money"),
     Column("spent_nano", "Spent this month", "money"),
     Column("requests", "Requests today", "number"),
     Column("members", "Members", "number"),
-    Column("created_ms", "Created", "time"),
+    Column("created_ms", "Created", "cell"),
 )
-EXPORTED = (Column("id", "Id"), *COLUMNS, Column("limit_nano", "Credit limit", "money"))
+EXPORTED = (Column("id", "Id"), Column("status", "Status"), *COLUMNS, Column("limit_nano", "Credit limit", "money"))
 
 
 class OrganisationsAsked(TableAsked):

@@ -39,7 +39,7 @@ PATH = f"{HOME}/operator/plans"
 AMOUNT_CHARS_MAX = 20
 COLUMNS = (
     Column("name", "Plan", "cell", lambda row: row["name"]),
-    Column("organisations", "Organisations", "cell"),
+    Column("organisations", "Organisations", "number"),
     Column("weight", "Weight in the queue", "number"),
     Column("credit_nano", "First credit", "money"),
     Column("limits", "Limits", "cell", lambda row: " ".join(line["text"] for line in row["limits"]), sortable=False),

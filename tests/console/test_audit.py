@@ -38,7 +38,7 @@ async def test_acts_are_shown_with_what_they_changed(console):
     made = accounts.do(create_workspace, ash.id, "Research", ids=accounts.ids)
     browser = console.as_role("admin")
     page = acts_of(await browser.get(f"/o/{ash.id}/audit"))
-    assert "organisation.rename ash & sons organisation name ash ash & sons 127.0.0.1 r1" in page
+    assert "r1 Ada cli 127.0.0.1 organisation.rename ash & sons organisation name ash ash & sons" in page
     assert "workspace.create Research workspace" in page
     assert page.index("workspace.create") < page.index("organisation.rename"), "newest first"
     birch = text_of(await browser.get(f"/o/{ash.id}/audit?target={console.birch.id}"))

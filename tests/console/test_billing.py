@@ -67,7 +67,7 @@ async def test_credit_is_given_with_an_end_and_spent_in_turn(console):
     )
     assert given.status_code == 303
     page = text_of(await browser.get(path))
-    assert "Given 25.00 EUR 25.00 EUR 7 2024-03-01 00:00:00 sorry for the outage operator" in page
+    assert "Given 25.00 EUR 25.00 EUR 7 2024-02-29 sorry for the outage operator" in page
     wrong = await browser.post(f"{path}/grants", once="0" * 32, amount="25", expires="2001-01-01")
     assert wrong.status_code == 422
     assert "past" in text_of(wrong)
@@ -80,8 +80,7 @@ async def test_a_credit_limit_counts_as_available(console):
     path = f"/o/{console.ash.id}/billing"
     assert (await browser.post(f"{path}/limit", amount="500.00")).status_code == 303
     page = text_of(await browser.get(path))
-    assert "Available 501.50 EUR for new requests, credit limit included" in page
-    assert "Credit limit 500.00 EUR" in page
+    assert "Available 501.50 EUR for new requests, 500.00 of it on credit" in page
     with console.accounts.database.unit_of_work() as session:
         lock_account(session, console.ash.id)
         assert post(session, console.ash.id, -101 * NANO)
@@ -98,7 +97,7 @@ async def test_the_journal_pages_filters_and_exports(console):
     with counted(console.accounts.database) as statements:
         first = await browser.get(path)
     assert len(statements) <= 10, statements
-    assert "+101.00 EUR" in text_of(first)
+    assert " 101.00 EUR 0.00 EUR " in text_of(first)
     while path:
         page = await browser.get(path)
         seen += [int(found) for found in re.findall(r"<td class=\"text\">no\. (\d+)</td>", page.text)]
