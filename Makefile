@@ -64,6 +64,15 @@ bench-gateway: $(VENV)/.dev .venv-litellm/.installed ## What the gateway costs, 
 bench-usage: $(VENV)/.dev ## What a usage page costs over a million records; ARGS="--records 10000000" for the promise's size
 	@$(BIN)/python -m benchmarks.usage.run $(ARGS)
 
+bench-console: $(VENV)/.dev ## What each page of the console costs over a year of data; ARGS="--records 10000000" for the promise's size
+	@$(BIN)/python -m benchmarks.console.run $(ARGS)
+
+bench-console-lag: $(VENV)/.dev ## What opening pages does to the latency of requests
+	@$(BIN)/python -m benchmarks.console.lag $(ARGS)
+
+screenshots: $(VENV)/.dev $(VENV)/.chromium ## Every page of the console, light and dark: docs/screenshots
+	@$(BIN)/python -m tests.browser.screenshots $(ARGS)
+
 promises-money: $(VENV)/.dev $(VENV)/redis7/.installed ## What is promised about money, limits and keys, at full size: docs/figures/promises-money.json
 	@rm -f docs/figures/promises-money.json
 	@$(BIN)/python -m pytest -v --full $(PROPERTIES) tests/promises $(ARGS)
@@ -117,4 +126,4 @@ $(VENV)/.chromium: deploy/install-test-chromium $(VENV)/.dev
 	@.venv-litellm/bin/python -m pip install -q $(PIP_ARGS) "litellm[proxy]==1.106.2"
 	@touch $@
 
-.PHONY: help up down test sdk-test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage promises-money vllm vllm-test promises
+.PHONY: help up down test sdk-test check docs openapi conformance demo-train demo-eval bench-gateway bench-usage bench-console bench-console-lag screenshots promises-money vllm vllm-test promises

@@ -84,12 +84,14 @@ class LayerCounts:
     @property
     def shares(self) -> tuple[float, ...]:
         """Of each expert; zeros if nothing was counted."""
-        return tuple(count / self.total if self.total else 0.0 for count in self.counts)
+        total = self.total
+        return tuple(count / total if total else 0.0 for count in self.counts)
 
     @property
     def max_over_mean(self) -> float:
         """1: evenly spread; the number of experts: all went to one. 0 if nothing was counted."""
-        return max(self.shares) / self.uniform_share
+        total = self.total
+        return max(self.counts) * len(self.counts) / total if total else 0.0
 
     @property
     def entropy(self) -> float:
@@ -161,13 +163,13 @@ def layer_points(
     query = select(at, table.layer, table.expert, table.count).where(
         table.tier == tier, table.workspace == (workspace or ALL_WORKSPACES), at >= start_ms, at < end_ms
     )
-    counts: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
+    counts: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
     for begins_ms, layer, expert, count in session.execute(query):
         counts[begins_ms, layer][expert] = count
-    experts = 1 + max((max(row) for row in counts.values()), default=-1)
+    experts = range(1 + max((max(row) for row in counts.values()), default=-1))
     return [
-        LayerPoint(begins_ms, LayerCounts(layer, tuple(counts[begins_ms, layer][expert] for expert in range(experts))))
-        for begins_ms, layer in sorted(counts)
+        LayerPoint(begins_ms, LayerCounts(layer, tuple(row.get(expert, 0) for expert in experts)))
+        for (begins_ms, layer), row in sorted(counts.items())
     ]
 
 

@@ -30,9 +30,8 @@ from billing.prices import PriceVersion
 from core.catalog import NANO_PER_UNIT
 
 HOUR_MS = 3_600_000
-TOP_UP_NANO = 50 * NANO_PER_UNIT
-PLAN_NANO = 5 * NANO_PER_UNIT
-PROMO_NANO = 2 * NANO_PER_UNIT
+# For each thousand records of the whole year, so that most of them are paid for.
+TOP_UP_NANO, PLAN_NANO, PROMO_NANO = NANO_PER_UNIT // 50, NANO_PER_UNIT // 1_000, NANO_PER_UNIT // 500
 PROMO_DAYS, PROMO_KEPT_DAYS, PROMOTED = 30, 20, 6  # every so many days, for every sixth organisation
 GRANT_COLUMNS = tuple(column.key for column in Grant.__mapper__.columns)
 TRANSACTION_COLUMNS = ("id", "key", "kind", "organisation", "booked_ms", "note")
@@ -58,8 +57,9 @@ class Purse:
 class Ledger:
     """`transactions` and `entries` are what is not loaded yet."""
 
-    def __init__(self, companies: Sequence[Company], start_ms: int) -> None:
+    def __init__(self, companies: Sequence[Company], start_ms: int, records: int) -> None:
         self._start_ms = start_ms
+        self._unit = max(1, records // 1_000)
         self._purses = [Purse(company) for company in companies]
         self.transactions: list[Transaction] = []
         self.entries: list[Entry] = []
@@ -78,7 +78,7 @@ class Ledger:
     def begin(self) -> None:
         """Credit of the plan for everybody."""
         for purse in self._purses:
-            self._give(purse, GrantKind.PLAN, PLAN_NANO, 0, None)
+            self._give(purse, GrantKind.PLAN, PLAN_NANO * self._unit, 0, None)
 
     def promote(self, day: int) -> None:
         """Every month something for some, which expires; and what is left of the last is gone."""
@@ -86,7 +86,7 @@ class Ledger:
             at_ms = self._start_ms + day * DAY_MS
             self._expire(purse, at_ms)
             if day and day % PROMO_DAYS == 0 and purse.company.number % PROMOTED == 0:
-                self._give(purse, GrantKind.PROMO, PROMO_NANO, day * 24, at_ms + PROMO_KEPT_DAYS * DAY_MS)
+                self._give(purse, GrantKind.PROMO, PROMO_NANO * self._unit, day * 24, at_ms + PROMO_KEPT_DAYS * DAY_MS)
 
     def close(self, session: Session) -> None:
         """What is left, as grants and accounts tell it."""
@@ -108,7 +108,8 @@ class Ledger:
         place = batch.transaction_id // SLOTS // ORGANISATION_SLOTS - 1
         if purse.left_nano < batch.charged_nano and not purse.company.postpaid:
             short_nano = batch.charged_nano - purse.left_nano
-            self._give(purse, GrantKind.TOP_UP, -(-short_nano // TOP_UP_NANO) * TOP_UP_NANO, place, None)
+            step_nano = TOP_UP_NANO * self._unit
+            self._give(purse, GrantKind.TOP_UP, -(-short_nano // step_nano) * step_nano, place, None)
         burnt_nano = given_nano = 0
         for grant, used_nano in self._burn(purse, batch.charged_nano):
             burnt_nano += used_nano
@@ -127,7 +128,7 @@ class Ledger:
 
     def _give(self, purse: Purse, kind: GrantKind, amount_nano: int, place: int, expires_ms: int | None) -> None:
         owner, at_ms = purse.company.id, self._start_ms + place * HOUR_MS
-        key = f"{kind.value}-{place}"
+        key = f"plan:{owner}" if kind is GrantKind.PLAN else f"{kind.value}-{place}"
         paid = kind is GrantKind.TOP_UP
         note = "By card" if paid else "Welcome" if kind is GrantKind.PLAN else "Promotion"
         grant: dict[str, Any] = {

@@ -9,7 +9,7 @@ million records take some ten minutes on two cores, and 10 GB.
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -17,17 +17,18 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
 from benchmarks.bulk import load
+from benchmarks.console.chats import seed_operator
 from benchmarks.console.experts import seed_experts
 from benchmarks.console.money import Ledger, later_prices
 from benchmarks.console.people import seed_audit, seed_people
 from benchmarks.console.traffic import DAY_MS, EPOCH, RECORD_COLUMNS, Day, Tariff, Town, make_day
-from billing.days import RevenueDay, RevenueMonth, day_start_ms, month_start_ms
+from billing.days import day_start_ms, rebuild_day
 from billing.epochs import EpochRow
 from billing.journal import LedgerTransaction
 from billing.models import KeyLastUsed, UsageHour, UsageRecord, UsageSpan
 from billing.price_lists import seed_prices
 from billing.prices import PriceVersion
-from billing.rollups import COLUMNS, HOUR_COLUMNS, SUM_COLUMNS
+from billing.rollups import COLUMNS, HOUR_COLUMNS
 from billing.seal import seal_closed_hours
 from core.catalog import Catalog, read_catalog
 from core.clock import SystemClock
@@ -41,7 +42,8 @@ DAYS = 365
 AHEAD = 2  # days that are made while one is loaded
 DEARER_DAY, DEARER_PERCENT = 200, 110
 ACTS_MAX, RECORDS_PER_ACT = 20_000, 50
-SAMPLED_WORKSPACES, RECORDS_FOR_ALL = 12, 1_000_000
+SAMPLED_WORKSPACES, SAMPLED_WORKSPACES_FEW, RECORDS_FOR_ALL = 12, 3, 1_000_000
+MIXTURES = ("mistral-small", "mistral-medium")
 CONFIG = Path("tramontane.toml")
 
 
@@ -65,9 +67,8 @@ def seed(database: Database, catalog: Catalog, records: int) -> Town:
     clock = SystemClock()
     now_ms = clock.now_ms()
     town = _prepare(database, catalog, records, now_ms)
-    ledger = Ledger(town.companies, town.start_ms)
+    ledger = Ledger(town.companies, town.start_ms, records)
     ledger.begin()
-    sums: dict[tuple[int, str, str], list[int]] = {}
     used: dict[str, int] = {}
     with ProcessPoolExecutor(1) as pool:
         made: list[Future[Day]] = []
@@ -77,12 +78,11 @@ def seed(database: Database, catalog: Catalog, records: int) -> Town:
             day = made.pop(0).result()
             ledger.promote(number)
             ledger.settle(day.batches)
-            _load_day(database, ledger, day)
-            _add(sums, day)
+            _load_day(database, ledger, day, town.start_ms + number * DAY_MS)
             used |= day.used
             print(f"\r  day {number + 1} of {town.days}", end="", file=sys.stderr)
     print(file=sys.stderr)
-    _finish(database, town, ledger, sums, used)
+    _finish(database, town, ledger, used)
     while _seal(database, now_ms):
         pass
     with database.unit_of_work() as session:
@@ -115,51 +115,26 @@ def _tariff(version: PriceVersion) -> Tariff:
     return Tariff(version.version, version.start_ms, version.input_nano, version.cached_nano, version.output_nano)
 
 
-def _load_day(database: Database, ledger: Ledger, day: Day) -> None:
+def _load_day(database: Database, ledger: Ledger, day: Day, start_ms: int) -> None:
     with database.unit_of_work() as session:
         load(session, UsageRecord, RECORD_COLUMNS, day.records)
         load(session, UsageSpan, COLUMNS, day.spans)
         load(session, UsageHour, HOUR_COLUMNS, day.hours)
+        rebuild_day(session, start_ms)
         ledger.flush(session)
 
 
-def _add(sums: dict[tuple[int, str, str], list[int]], day: Day) -> None:
-    width = len(SUM_COLUMNS)
-    for row in day.hours:
-        organisation, start_ms, tier = row[0], row[1], row[4]
-        mine = sums.setdefault((day_start_ms(start_ms), tier, organisation), [0] * width)
-        for place, value in enumerate(row[-width:]):
-            mine[place] += value
-
-
-def _finish(
-    database: Database,
-    town: Town,
-    ledger: Ledger,
-    days: dict[tuple[int, str, str], list[int]],
-    used: dict[str, int],
-) -> None:
-    months: dict[tuple[int, str, str], list[int]] = {}
-    for (day_ms, tier, organisation), sums in days.items():
-        mine = months.setdefault((month_start_ms(day_ms), tier, organisation), [0] * len(sums))
-        for place, value in enumerate(sums):
-            mine[place] += value
-    sampled = SAMPLED_WORKSPACES if town.records >= RECORDS_FOR_ALL else 3
-    mixtures = [tier for tier in town.tariffs if tier != "mistral-tiny"]
+def _finish(database: Database, town: Town, ledger: Ledger, used: Mapping[str, int]) -> None:
+    sampled = SAMPLED_WORKSPACES if town.records >= RECORDS_FOR_ALL else SAMPLED_WORKSPACES_FEW
+    tiers = list(town.tariffs)
     workspaces = list(dict.fromkeys(company.clients[0].workspace for company in town.companies[:sampled]))
     with database.unit_of_work() as session:
         ledger.close(session)
-        columns = ("start_ms", "tier", "organisation", *SUM_COLUMNS)
-        load(session, RevenueDay, columns, _rows(days))
-        load(session, RevenueMonth, columns, _rows(months))
         load(session, KeyLastUsed, ("key_id", "last_used_ms"), sorted(used.items()))
+        seed_operator(session, town.companies[0], tiers[0], town.end_ms)
         seed_audit(session, town.companies, min(ACTS_MAX, town.records // RECORDS_PER_ACT), town.start_ms, town.end_ms)
-        seed_experts(session, mixtures, workspaces, town.end_ms)
+        seed_experts(session, [tier for tier in tiers if tier in MIXTURES], workspaces, town.end_ms)
         _set_sequences(session)
-
-
-def _rows(sums: dict[tuple[int, str, str], list[int]]) -> Sequence[tuple[int | str, ...]]:
-    return [(*key, *sums[key]) for key in sorted(sums)]
 
 
 def _set_sequences(session: Session) -> None:

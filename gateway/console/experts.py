@@ -32,7 +32,7 @@ COLUMNS = (
     Column("expert", "Expert", "number"),
     Column("tokens", "Tokens", "number"),
     Column("share", "Share of the layer", "share"),
-    Column("times", "Times the even share", "cell", lambda row: row["times"]),
+    Column("times", "Times the even share", "amount", lambda row: row["times"]),
 )
 
 
@@ -118,7 +118,8 @@ def _layers(points: Sequence[LayerPoint]) -> list[LayerCounts]:
 
 
 def _rows(layers: Sequence[LayerCounts]) -> list[Row]:
-    return [
+    """The experts that are chosen too often come first."""
+    rows = [
         {
             "layer": layer.layer,
             "expert": expert,
@@ -129,6 +130,7 @@ def _rows(layers: Sequence[LayerCounts]) -> list[Row]:
         for layer in layers
         for expert, share in enumerate(layer.shares)
     ]
+    return sorted(rows, key=lambda row: -row["times"])
 
 
 def _heatmap(layers: Sequence[LayerCounts]) -> dict[str, Any]:
@@ -168,5 +170,6 @@ def _over_time(
         "kind": "line",
         "x": [day(at, "UTC") if period in DAYS else moment(at, "UTC")[5:16] for at in starts],
         "unit": "",
+        "scale": True,
         "series": [{"name": "mean of all layers", "data": means}, *series],
     }

@@ -1,7 +1,7 @@
 """Revenue of the whole installation, for operators: by tier, organisation and month, beside the ledger."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
@@ -33,16 +33,17 @@ from gateway.console.table import Asked, Column, Row, Table, TableAsked, make_ta
 
 PATH = "/console/operator/revenue"
 ORGANISATIONS_MAX = 20_000  # in the table; what is beyond them is one row
-CHART_ORGANISATIONS = 10
+TOP = 15  # organisations on the page as it opens
 YEAR_MONTHS = 12
 YEARS = range(1970, 2200)
 PERIODS = {"month": "This month", "last": "Last month", "year": "12 months"}
 OTHERS = "All others"
+_MONEY = ("cost_nano", "loss_nano")
 
 _SUMS = (
     Column("requests", "Requests", "number"),
-    Column("prompt_tokens", "Input", "number", unit="tokens"),
-    Column("completion_tokens", "Output", "number", unit="tokens"),
+    Column("prompt_tokens", "Input tokens", "number"),
+    Column("completion_tokens", "Output tokens", "number"),
     Column("cost_nano", "Charged", "money"),
     Column("loss_nano", "Not charged", "money"),
     Column("share", "Share", "share"),
@@ -56,11 +57,12 @@ ORGANISATION_COLUMNS = (
 
 
 class RevenueAsked(TableAsked):
-    """`about`: the table that sort, filter and page mean."""
+    """`about`: the table that sort, filter and page mean. `everybody`: not only the TOP organisations."""
 
     period: str = Field(default="month", pattern="^(month|last|year|custom)$")
     first: str = Field(default="", max_length=10)
     last: str = Field(default="", max_length=10)
+    everybody: bool = False
     about: str = Field(default="organisations", pattern="^(organisations|tiers)$")
 
 
@@ -85,7 +87,7 @@ def revenue_router(console: Console) -> APIRouter:
         total = total_of(found.lines, span.from_ms)
         tables = {
             "tiers": _table("tiers", TIER_COLUMNS, _tiers(found.lines, total), asked),
-            "organisations": _table("organisations", ORGANISATION_COLUMNS, found.organisations, asked),
+            "organisations": _organisations(found, total, asked),
         }
         context = {
             "unit": unit,
@@ -98,7 +100,6 @@ def revenue_router(console: Console) -> APIRouter:
             "elsewhere_nano": total.cost_nano + total.loss_nano - found.booked.usage_nano,
             "tiers": tables["tiers"],
             "chart": _chart(found.lines, span, unit),
-            "largest": _largest(found.organisations, unit),
         }
         table = tables[asked.about] if asked.format == "csv" else tables["organisations"]
         return await answer_table(console, request, "pages/revenue.html", table, visitor=visitor, context=context)
@@ -177,8 +178,24 @@ def _tiers(lines: Sequence[Revenue], total: Revenue) -> list[Row]:
 def _table(name: str, columns: Sequence[Column], rows: Sequence[Row], asked: RevenueAsked) -> Table:
     """Only the table that is asked about is sorted and filtered."""
     kept = {"period": asked.period, "first": asked.first, "last": asked.last, "about": name}
+    kept |= {"everybody": "true"} if asked.everybody else {}
     mine: Asked = asked if asked.about == name else TableAsked()
     return make_table(name, PATH, columns, rows, mine, {key: value for key, value in kept.items() if value})
+
+
+def _organisations(found: Found, total: Revenue, asked: RevenueAsked) -> Table:
+    """Those at the top and the rest as one row, until somebody asks for more."""
+    table = _table("organisations", ORGANISATION_COLUMNS, found.organisations, asked)
+    more = asked.everybody or (asked.about == table.id and (asked.q or asked.sort or asked.page > 1))
+    if more or asked.format == "csv" or len(found.organisations) <= TOP + 1:
+        return table
+    head, tail = found.organisations[:TOP], found.organisations[TOP:]
+    rest = {
+        name: sum(row[name] for row in tail) for name in ("requests", *_MONEY, "prompt_tokens", "completion_tokens")
+    }
+    share = rest["cost_nano"] / total.cost_nano if total.cost_nano else 0.0
+    others = {"id": "", "name": f"{OTHERS} ({len(tail)})", "plan": "", "share": share, **rest}
+    return replace(table, rows=[*head, others], pages=1)
 
 
 def _by_day(span: Span) -> bool:
@@ -202,14 +219,6 @@ def _chart(lines: Sequence[Revenue], span: Span, unit: str) -> dict[str, Any]:
             _series(tier, [found.get((tier, at), 0) for at in starts]) for tier in sorted({key[0] for key in found})
         ],
     }
-
-
-def _largest(rows: Sequence[Row], unit: str) -> dict[str, Any]:
-    """The largest, and the rest as one."""
-    head, tail = rows[:CHART_ORGANISATIONS], rows[CHART_ORGANISATIONS:]
-    amounts = [row["cost_nano"] for row in head] + ([sum(row["cost_nano"] for row in tail)] if tail else [])
-    names = [row["name"] for row in head] + ([f"{OTHERS} ({len(tail)})"] if tail else [])
-    return {"kind": "bar", "x": names, "unit": unit, "series": [_series("Charged", amounts)]}
 
 
 def _series(name: str, amounts_nano: Sequence[int]) -> Mapping[str, Any]:

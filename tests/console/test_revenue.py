@@ -152,3 +152,15 @@ async def test_only_operators_see_it(quick_console):
         assert "Paid for by customers" not in text_of(answer)
         assert PATH not in (await browser.get(f"/o/{quick_console.ash.id}/workspaces")).text
     assert (await quick_console.browser().get(PATH)).status_code == 303
+
+
+async def test_the_page_opens_with_those_at_the_top_and_the_rest_as_one(quick_console, monkeypatch):
+    monkeypatch.setattr("gateway.console.revenue.TOP", 0)
+    use(quick_console)
+    browser = quick_console.as_operator()
+    page = await browser.get(f"{PATH}?period=year")
+    assert "2 organisations" in text_of(page)
+    assert "All others (2) Show all" in text_of(page)
+    assert ">birch<" not in page.text
+    for query in ("everybody=true", "sort=name", "q=birch"):
+        assert ">birch<" in (await browser.get(f"{PATH}?period=year&{query}")).text

@@ -68,6 +68,7 @@
       name: data.unit || "",
       nameTextStyle: { align: "left", color: color("faint") },
       minInterval: data.whole ? 1 : undefined,
+      scale: Boolean(data.scale),
       axisLabel: { formatter: short, color: color("muted") },
       splitLine: { lineStyle: { color: color("line") } },
     },
