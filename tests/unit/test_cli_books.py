@@ -55,7 +55,9 @@ def test_a_disagreement_is_exit_code_1_and_a_rebuild_mends_roll_ups(database, ca
     with database.unit_of_work() as session:
         session.execute(update(UsageHour).values(requests=7))
     assert books.check(None, as_json=True) == 1
-    assert json.loads(capsys.readouterr().out)["counts"]["rollups"] == 5  # three hours, and the two days that they are not the sums of
+    assert (
+        json.loads(capsys.readouterr().out)["counts"]["rollups"] == 5
+    )  # three hours, and the two days that they are not the sums of
     assert books.check("2030-01-01", as_json=False) == 0
     capsys.readouterr()
     books.rebuild(None, as_json=True)
