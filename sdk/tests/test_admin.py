@@ -241,6 +241,22 @@ CASES = [
         {},
     ),
     (
+        lambda a: a.users.set_workspace_role("u1", "w1", "viewer"),
+        {"id": "u1", "workspace_id": "w1", "role": "viewer"},
+        "PUT",
+        "/users/u1/workspaces/w1",
+        {"role": "viewer"},
+        {},
+    ),
+    (
+        lambda a: a.users.remove_from_workspace("u1", "w1", revoke_keys=False),
+        {"id": "u1", "keys_revoked": [], "keys_kept": ["k1"]},
+        "DELETE",
+        "/users/u1/workspaces/w1",
+        None,
+        {"revoke_keys": "false"},
+    ),
+    (
         lambda a: a.users.remove("u1", revoke_keys=False),
         {"id": "u1", "keys_revoked": [], "keys_kept": ["k1"]},
         "DELETE",

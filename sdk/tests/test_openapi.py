@@ -27,6 +27,7 @@ OTHER_NAMES = {
     "NewKey": "KeyCreated",
     "LimitTerms": "LimitTold",
     "MemberRole": "RoleShown",
+    "WorkspaceRole": "WorkspaceRoleShown",
     "NewInvite": "InviteCreated",
     "PriceChange": "PriceChangeShown",
     "AuditEntry": "AuditShown",

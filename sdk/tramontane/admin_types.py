@@ -88,6 +88,13 @@ class MemberRole(Answer):
 
 
 @dataclass(frozen=True)
+class WorkspaceRole(Answer):
+    id: str
+    workspace_id: str
+    role: str
+
+
+@dataclass(frozen=True)
 class ServiceAccount(Answer):
     id: str
     role: str

@@ -17,6 +17,7 @@ from tramontane.admin_types import (
     Organisation,
     ServiceAccount,
     Workspace,
+    WorkspaceRole,
 )
 from tramontane.wire.admin import Desk, place
 from tramontane.wire.calls import UNSET, Unset, given, said
@@ -183,6 +184,18 @@ class Members:
     def set_role(self, user_id: str, role: str) -> MemberRole:
         """owner, admin, billing, developer or viewer."""
         return self._transport.run(self._desk.patch(place("/users/*", user_id), MemberRole, {"role": role}))
+
+    def set_workspace_role(self, user_id: str, workspace_id: str, role: str) -> WorkspaceRole:
+        """In one workspace; it adds to the role in the organisation."""
+        path = place("/users/*/workspaces/*", user_id, workspace_id)
+        return self._transport.run(self._desk.put(path, WorkspaceRole, {"role": role}))
+
+    def remove_from_workspace(
+        self, user_id: str, workspace_id: str, *, revoke_keys: Optional[bool] = None
+    ) -> Departure:
+        """A role in the organisation stays, and what it allows there."""
+        path = place("/users/*/workspaces/*", user_id, workspace_id)
+        return self._transport.run(self._desk.remove(path, Departure, revoke_keys=revoke_keys))
 
     def remove(self, user_id: str, *, revoke_keys: Optional[bool] = None) -> Departure:
         """With the keys that the member owns, unless `revoke_keys` is False."""
