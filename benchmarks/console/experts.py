@@ -19,15 +19,15 @@ TOKENS_PER_HOUR = 90_000  # sampled, of all workspaces, in a busy hour
 Key = tuple[str, str, int, int, int]
 
 
-def seed_experts(session: Session, tiers: Sequence[str], workspaces: Sequence[str], end_ms: int) -> int:
+def seed_experts(session: Session, tiers: Sequence[str], workspaces: Sequence[str], end_ms: int, days: int) -> int:
     """How many rows."""
     chance = random.Random(5)
     hours: Counter[Key] = Counter()
-    days: Counter[Key] = Counter()
+    by_day: Counter[Key] = Counter()
     for tier in tiers:
         liking = [[exp(chance.gauss(0, 0.16)) for _ in range(EXPERTS)] for _ in range(LAYERS)]
         liking[LAYERS // 2][3] *= 1.9  # one that is chosen too often, as an operator should find it
-        for number in range(DAYS):
+        for number in range(min(DAYS, days)):
             day_ms = end_ms - end_ms % DAY_MS - number * DAY_MS
             step_ms = HOUR_MS if number < DAYS_BY_HOUR else DAY_MS
             for start_ms in range(day_ms, min(day_ms + DAY_MS, end_ms), step_ms):
@@ -37,10 +37,10 @@ def seed_experts(session: Session, tiers: Sequence[str], workspaces: Sequence[st
                         for expert, like in enumerate(likes):
                             count = int(TOKENS_PER_HOUR * busy * CHOSEN * like * chance.uniform(0.9, 1.1) / EXPERTS)
                             for owner in (workspace, ALL_WORKSPACES):
-                                days[tier, owner, day_ms, layer, expert] += count
+                                by_day[tier, owner, day_ms, layer, expert] += count
                                 if step_ms == HOUR_MS:
                                     hours[tier, owner, start_ms, layer, expert] += count
-    for model, start, sums in ((ExpertCount, "hour_ms", hours), (ExpertDay, "day_ms", days)):
+    for model, start, sums in ((ExpertCount, "hour_ms", hours), (ExpertDay, "day_ms", by_day)):
         rows = ((*key, count) for key, count in sorted(sums.items()))
         load(session, model, ("tier", "workspace", start, "layer", "expert", "count"), rows)
-    return len(hours) + len(days)
+    return len(hours) + len(by_day)

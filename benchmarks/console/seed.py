@@ -62,11 +62,11 @@ def main() -> int:
     return 0
 
 
-def seed(database: Database, catalog: Catalog, records: int) -> Town:
+def seed(database: Database, catalog: Catalog, records: int, days: int = DAYS) -> Town:
     """Raises SetupError for a database that has usage."""
     clock = SystemClock()
     now_ms = clock.now_ms()
-    town = _prepare(database, catalog, records, now_ms)
+    town = _prepare(database, catalog, records, days, now_ms)
     ledger = Ledger(town.companies, town.start_ms, records)
     ledger.begin()
     used: dict[str, int] = {}
@@ -90,8 +90,8 @@ def seed(database: Database, catalog: Catalog, records: int) -> Town:
     return town
 
 
-def _prepare(database: Database, catalog: Catalog, records: int, now_ms: int) -> Town:
-    start_ms = day_start_ms(now_ms) - (DAYS - 1) * DAY_MS
+def _prepare(database: Database, catalog: Catalog, records: int, days: int, now_ms: int) -> Town:
+    start_ms = day_start_ms(now_ms) - (days - 1) * DAY_MS
     clock = SystemClock()
     tiers = [tier.name for tier in catalog.tiers if tier.kind == "chat"]
     with database.unit_of_work() as session:
@@ -133,7 +133,7 @@ def _finish(database: Database, town: Town, ledger: Ledger, used: Mapping[str, i
         load(session, KeyLastUsed, ("key_id", "last_used_ms"), sorted(used.items()))
         seed_operator(session, town.companies[0], tiers[0], town.end_ms)
         seed_audit(session, town.companies, min(ACTS_MAX, town.records // RECORDS_PER_ACT), town.start_ms, town.end_ms)
-        seed_experts(session, [tier for tier in tiers if tier in MIXTURES], workspaces, town.end_ms)
+        seed_experts(session, [tier for tier in tiers if tier in MIXTURES], workspaces, town.end_ms, town.days)
         _set_sequences(session)
 
 
