@@ -254,12 +254,16 @@ async def test_a_page_asks_as_much_for_many_turns_as_for_few(console):
     room = Room(console)
     few = room.chat("One", "two")
     many = room.chat(*("word" for _ in range(60)))
-    await room.page()  # a session that is used for the first time in a minute is touched
     with counted(console.accounts.database) as asked_few:
         await room.page(few)
     with counted(console.accounts.database) as asked_many:
         await room.page(many)
-    assert len(asked_many) == len(asked_few) <= 12, asked_few
+    assert len(reading(asked_many)) == len(reading(asked_few)) <= 12, asked_few
+
+
+def reading(statements):
+    """Without the session being touched, once in a minute and whenever its thread comes to it."""
+    return [each for each in statements if not each.startswith("UPDATE console_sessions")]
 
 
 async def test_without_scripts_the_page_says_so_and_runs_nothing_of_its_own(quick_console):

@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import select
 
+from billing.briefs import KeyDay, TierHour
 from billing.models import UsageHour, UsageSpan
 from billing.rollups import HOUR_MS, SPAN_MS
 from core.db import insert_new
@@ -184,10 +185,12 @@ def spend(world, tenant, cost_nano, *, workspace="w", at_ms=None):
         "cost_nano": cost_nano,
     }
     with world.accounts.database.unit_of_work() as session:
-        for model, length_ms in ((UsageSpan, SPAN_MS), (UsageHour, HOUR_MS)):
+        rolled_up = ((UsageSpan, SPAN_MS), (UsageHour, HOUR_MS), (TierHour, HOUR_MS), (KeyDay, DAY_MS))
+        for model, length_ms in rolled_up:
             table = model.__table__
             row = {column.key: b"" if column.key.endswith("sketch") else 0 for column in table.columns}
-            row |= {**used, "start_ms": at_ms - at_ms % length_ms}
+            row |= {name: value for name, value in used.items() if name in row}
+            row["start_ms"] = at_ms - at_ms % length_ms
             insert_new(session, model, [row], [column.key for column in table.primary_key])
 
 
