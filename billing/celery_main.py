@@ -1,5 +1,6 @@
 """`tramontane run celery`: the periodic jobs, and the clock that calls for them."""
 
+import os
 import threading
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -21,6 +22,7 @@ from core.settings import read_settings
 
 CANARY_S_MAX = 45.0
 MS_PER_S = 1_000
+NICENESS = 10  # periodic work waits for requests where both share a processor
 TROUBLE = (DatabaseUnavailableError, EpochNotOpenError, RedisError, OSError)  # what passes by itself
 
 
@@ -84,6 +86,7 @@ class BooksGauge:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT, then finish the job at hand; the exit code. Raises SetupError."""
+    os.nice(NICENESS)
     settings = read_settings(CelerySettings)
     log = set_up_logs("celery", settings.log_level)
     clock = SystemClock()
