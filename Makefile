@@ -27,7 +27,8 @@ down: $(VENV)/.models ## Stop what `make up ARGS=--detach` started
 	@$(BIN)/tramontane down
 
 test: check sdk-test $(VENV)/redis7/.installed $(VENV)/.chromium .venv-client-mistralai-0.4.2/.installed ## Everything: lint, types, architecture, unit, contract, end-to-end
-	@$(BIN)/python -m pytest tests --ignore=tests/promises -n 2 --dist loadfile
+	@$(BIN)/python -m pytest tests --ignore=tests/promises --ignore=tests/browser -n 2 --dist loadfile
+	@$(BIN)/python -m pytest tests/browser  # apart: a loop of the browser's runs in the thread of the tests
 	@$(SCENES) --ignore=tests/promises/test_operator.py
 
 promises: $(VENV)/.dev $(VENV)/redis7/.installed ## Money, limits and keys on whole platforms, small; make promises-money is the full size

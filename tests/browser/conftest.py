@@ -44,21 +44,17 @@ def chrome():
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def operator_state(platform, chrome):
-    """The first administrator, who has opened the link of the first start."""
-    context = chrome.new_context(base_url=platform.url)
-    ada = Person(context.new_page(), platform)
-    if platform.link is None:
-        ada.log_in(OPERATOR)
-    else:
-        ada.page.goto(platform.link)
-        ada.page.fill("[name=email]", OPERATOR)
-        ada.page.fill("[name=name]", "Ada Lovelace")
-        ada.page.fill("[name=password]", PASSWORD)
-        ada.page.click("text=Continue")
-        ada.page.wait_for_url(re.compile("/console/o/"))
-        platform.link = None
+    """The first administrator: he opens the link of the first start, once for all tests."""
+    context = chrome.new_context()
+    page = context.new_page()
+    page.goto(platform.link)
+    page.fill("[name=email]", OPERATOR)
+    page.fill("[name=name]", "Ada Lovelace")
+    page.fill("[name=password]", PASSWORD)
+    page.click("text=Continue")
+    page.wait_for_url(re.compile("/console/o/"))
     state = context.storage_state()
     context.close()
     return state
