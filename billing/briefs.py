@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Index, LargeBinary, String, cast, delete, func, insert, select, tuple_
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from billing.models import UsageHour, UsageSpan
-from billing.rollups import FAILED, HOUR_MS, ROWS_AT_ONCE, SKETCH_COLUMNS, SUM_COLUMNS, Counted, Span, upsert
+from billing.models import UsageHour, UsageSpan, UsageSums
+from billing.rollups import HOUR_MS, ROWS_AT_ONCE, SKETCH_COLUMNS, SUM_COLUMNS, Counted, Span, add_sums, upsert
 from billing.sketch import unpack_sketch
 from core.db import Base
 
@@ -24,18 +24,11 @@ HourKey = tuple[str, int, str, str]
 DayKey = tuple[str, int, str, str, str]
 
 
-class _Sums:
+class _Sums(UsageSums):
     organisation: Mapped[str] = mapped_column(String(64), primary_key=True)
     start_ms: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     workspace: Mapped[str] = mapped_column(String(64), primary_key=True)
     tier: Mapped[str] = mapped_column(String(64), primary_key=True)
-    requests: Mapped[int]
-    failed: Mapped[int]
-    prompt_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    cost_nano: Mapped[int]
-    loss_nano: Mapped[int]
 
 
 class TierHour(_Sums, Base):
@@ -68,8 +61,7 @@ def add_to_briefs(session: Session, records: Sequence[Counted]) -> None:
         )
         day = (record.organisation, at_ms - at_ms % DAY_MS, record.workspace, record.key_id, record.tier)
         sums = days.setdefault(day, [0] * len(SUM_COLUMNS))
-        for place, value in enumerate(_values(record)):
-            sums[place] += value
+        add_sums(sums, record)
     _merge_stored(session, hours)
     upsert(session, TierHour, HOUR_KEY, _hour_rows(hours))
     upsert(session, KeyDay, DAY_KEY, _day_rows(days), adding=True)
@@ -162,16 +154,3 @@ def _hour_rows(hours: Mapping[HourKey, Span]) -> list[dict[str, Any]]:
 
 def _day_rows(days: Mapping[DayKey, Sequence[int]]) -> list[dict[str, Any]]:
     return [dict(zip(DAY_KEY + SUM_COLUMNS, (*key, *days[key]), strict=True)) for key in sorted(days)]
-
-
-def _values(record: Counted) -> tuple[int, ...]:
-    """In the order of SUM_COLUMNS."""
-    return (
-        1,
-        record.outcome in FAILED,
-        record.prompt_tokens,
-        record.completion_tokens,
-        record.cached_tokens,
-        record.cost_nano,
-        record.loss_nano,
-    )

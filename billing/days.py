@@ -4,7 +4,7 @@ installation, which would read millions of hourly roll-ups.
 The collector adds to them in the transaction that inserts the records, under the lock of `rollups.lock_books`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +12,8 @@ from sqlalchemy import BigInteger, String, cast, delete, func, insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, Session, mapped_column
 
 from billing.briefs import rebuild_briefs, wrong_briefs
-from billing.models import UsageHour
-from billing.rollups import FAILED, SUM_COLUMNS, Counted, lock_books, upsert
+from billing.models import UsageHour, UsageSums
+from billing.rollups import SUM_COLUMNS, Counted, add_sums, lock_books, upsert
 from core.db import Base
 
 DAY_MS = 86_400_000
@@ -23,17 +23,10 @@ Key = tuple[int, str, str]
 Rows = dict[Key, tuple[int, ...]]
 
 
-class _Sums:
+class _Sums(UsageSums):
     start_ms: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     tier: Mapped[str] = mapped_column(String(64), primary_key=True)
     organisation: Mapped[str] = mapped_column(String(64), primary_key=True)
-    requests: Mapped[int]
-    failed: Mapped[int]
-    prompt_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    cost_nano: Mapped[int]
-    loss_nano: Mapped[int]
 
 
 class RevenueDay(_Sums, Base):
@@ -64,8 +57,7 @@ def add_to_days(session: Session, records: Sequence[Counted]) -> None:
         for record in records:
             key = (start_of(record.admitted_ms), record.tier, record.organisation)
             known = sums.setdefault(key, [0] * len(SUM_COLUMNS))
-            for place, value in enumerate(_values(record)):
-                known[place] += value
+            add_sums(known, record)
         upsert(session, model, KEY_COLUMNS, _rows(sums), adding=True)
 
 
@@ -126,19 +118,6 @@ def _summed(
         .group_by(model.tier, model.organisation)
     )
     return {(start_ms, row[0], row[1]): tuple(row[2:]) for row in session.execute(query)}
-
-
-def _values(record: Counted) -> Iterable[int]:
-    """In the order of SUM_COLUMNS."""
-    return (
-        1,
-        record.outcome in FAILED,
-        record.prompt_tokens,
-        record.completion_tokens,
-        record.cached_tokens,
-        record.cost_nano,
-        record.loss_nano,
-    )
 
 
 def _rows(sums: Mapping[Key, Sequence[int]]) -> list[dict[str, Any]]:

@@ -54,7 +54,19 @@ class UsageRecord(Base):
     transaction_id: Mapped[int | None]
 
 
-class RollUp:
+class UsageSums:
+    """What every roll-up sums, whatever its rows are for."""
+
+    requests: Mapped[int]
+    failed: Mapped[int]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    cost_nano: Mapped[int]
+    loss_nano: Mapped[int]
+
+
+class RollUp(UsageSums):
     """Usage admitted from start_ms on, by whom and on which tier: sums over usage records, nothing that they do not
     say.
     """
@@ -65,13 +77,6 @@ class RollUp:
     key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     tier: Mapped[str] = mapped_column(String(64), primary_key=True)
     kind: Mapped[str] = mapped_column(String(32), primary_key=True)
-    requests: Mapped[int]
-    failed: Mapped[int]
-    prompt_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    cost_nano: Mapped[int]
-    loss_nano: Mapped[int]
 
 
 class UsageSpan(RollUp, Base):

@@ -80,6 +80,17 @@ class Counted(NamedTuple):
     settled_ms: int
 
 
+def add_sums(sums: list[int], record: Counted) -> None:
+    """`sums` in the order of SUM_COLUMNS."""
+    sums[0] += 1
+    sums[1] += record.outcome in FAILED
+    sums[2] += record.prompt_tokens
+    sums[3] += record.completion_tokens
+    sums[4] += record.cached_tokens
+    sums[5] += record.cost_nano
+    sums[6] += record.loss_nano
+
+
 @dataclass(slots=True)
 class Span:
     """`sums` in the order of SUM_COLUMNS. The first token is counted from admission, as a caller waits for it."""
@@ -89,14 +100,7 @@ class Span:
     total: Counter[int] = field(default_factory=Counter)
 
     def add(self, record: Counted) -> None:
-        sums = self.sums
-        sums[0] += 1
-        sums[1] += record.outcome in FAILED
-        sums[2] += record.prompt_tokens
-        sums[3] += record.completion_tokens
-        sums[4] += record.cached_tokens
-        sums[5] += record.cost_nano
-        sums[6] += record.loss_nano
+        add_sums(self.sums, record)
         self.total[bucket_of(record.settled_ms - record.admitted_ms)] += 1
         if record.first_token_ms:
             self.first_token[bucket_of(record.taken_ms - record.admitted_ms + record.first_token_ms)] += 1
