@@ -10,6 +10,7 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 
 from demo.rows import IGNORED, Batch, Pieces
 from demo.tiers import BALANCE_WEIGHT, Model, Plan, new_model
+from demo.upcycling import inherit
 
 GRADIENT_NORM_MAX = 1.0
 WARM_UP_STEPS = 40
@@ -127,14 +128,19 @@ def save_state(learner: Learner, path: Path) -> None:
     staging.replace(path)
 
 
-def load_state(path: Path, plan: Plan, device: torch.device, *, from_the_start: bool = False) -> Learner:
-    """Where a run stopped; `from_the_start` takes the weights alone, to train them further."""
+def load_state(path: Path, plan: Plan, device: torch.device) -> Learner:
+    """Where a run stopped."""
     state = torch.load(path, map_location=device, weights_only=True)
     learner = Learner(plan, Pieces(state["pieces"].tolist()), device)
-    if from_the_start:
-        learner.model.load_state_dict(state["model"])
-    else:
-        learner.restore(state["model"], state["optimizers"], state["step"])
+    learner.restore(state["model"], state["optimizers"], state["step"])
+    return learner
+
+
+def start_from(path: Path, plan: Plan, pieces: Pieces, device: torch.device) -> Learner:
+    """The first step of a tier that goes on from the state of another."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    learner = Learner(plan, pieces, device)
+    learner.model.load_state_dict(inherit(state["model"], Pieces(state["pieces"].tolist()), pieces, plan.shape))
     return learner
 
 

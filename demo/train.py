@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from core.clock import Clock, SystemClock
 from demo.checkpoint import save_checkpoint
-from demo.learning import Learner, load_state, save_state
+from demo.learning import Learner, load_state, save_state, start_from
 from demo.mixture import MIXTURES
 from demo.rows import Batch, Batches, Pieces
 from demo.tiers import PLANS
@@ -65,10 +65,11 @@ def _learner(options: Options) -> Learner:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if options.state.exists():
         return load_state(options.state, plan, device)
-    if plan.start is not None:
-        return load_state(options.folder / f"{plan.start}.pt", plan, device, from_the_start=True)
     _say(f"{options.name}: looking which pieces the corpus uses ...")
-    return Learner(plan, Pieces.survey(MIXTURES[options.name], SEED, SURVEY_EXAMPLES), device)
+    pieces = Pieces.survey(MIXTURES[options.name], SEED, SURVEY_EXAMPLES)
+    if plan.start is not None:
+        return start_from(options.folder / f"{plan.start}.pt", plan, pieces, device)
+    return Learner(plan, pieces, device)
 
 
 def _constant(options: Options, learner: Learner, clock: Clock, end_s: float | None) -> None:

@@ -15,7 +15,7 @@ from demo import train as training
 from demo.answers import answer_all, load_model, tokens_per_second
 from demo.checkpoint import save_checkpoint
 from demo.evaluate import report
-from demo.learning import Learner, load_state, save_state
+from demo.learning import Learner, load_state, save_state, start_from
 from demo.mixture import MIXTURES, held_out
 from demo.routing import expert_shares, extremes
 from demo.rows import BOS_ID, EOS_ID, IGNORED, VOCABULARY, Batches, Pieces, encode, prompt, tokenizer
@@ -23,7 +23,7 @@ from demo.score import tally
 from demo.tiers import PLANS, Plan, Shape
 
 DENSE = Plan(Shape(hidden=32, width=32, layers=2, heads=2), steps=4)
-SPARSE = Plan(Shape(hidden=32, width=16, layers=2, heads=2, experts=8), steps=4)
+SPARSE = Plan(Shape(hidden=32, width=16, layers=2, heads=2, experts=8), steps=4, start="mistral-tiny")
 MIXTURE = MIXTURES["mistral-tiny"]
 CPU = torch.device("cpu")
 ROW_TOKENS = 128
@@ -113,6 +113,38 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(tmp_path, plan):
     assert again.step == 4
     for name, value in weights(straight).items():
         assert torch.allclose(value, again.model.state_dict()[name], atol=1e-5), name
+
+
+def logits(one, ids):
+    """Of pieces that both know, by their ids of the vocabulary."""
+    with torch.no_grad():
+        return one.model(one.pieces.numbers(ids)[None]).logits[0]
+
+
+def test_a_mixture_of_experts_starts_by_saying_what_the_dense_model_says(tmp_path, monkeypatch):
+    monkeypatch.setattr("demo.upcycling.NOISE", 0.0)
+    dense = learner(DENSE)
+    dense.learn(batches()[0])
+    save_state(dense, tmp_path / "state.pt")
+    more = Pieces([*dense.pieces.ids.tolist(), 31_000, 31_001])
+    heir = start_from(tmp_path / "state.pt", SPARSE, more, CPU)
+    heir.model.set_experts_implementation("eager")  # what is quick in training rounds
+    ids = dense.pieces.ids[torch.arange(3, 60)]
+    common = more.numbers(dense.pieces.ids)
+    assert torch.allclose(logits(heir, ids)[:, common], logits(dense, ids), atol=1e-4)
+    assert heir.step == 0
+    assert len(heir.pieces) == len(dense.pieces) + 2
+
+
+def test_copies_of_an_expert_begin_apart_and_new_pieces_too(tmp_path):
+    dense = learner(DENSE)
+    save_state(dense, tmp_path / "state.pt")
+    heir = start_from(tmp_path / "state.pt", SPARSE, Pieces([*dense.pieces.ids.tolist(), 31_000, 31_001]), CPU)
+    experts = heir.model.state_dict()["model.layers.0.mlp.experts.down_proj"]
+    assert not torch.equal(experts[0], experts[2])
+    rows = heir.model.state_dict()["model.embed_tokens.weight"]
+    assert not torch.equal(rows[heir.pieces.numbers(torch.tensor(31_000))], rows[0])
+    assert not torch.equal(rows[-1], rows[-2])
 
 
 @pytest.fixture(scope="module")
