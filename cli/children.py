@@ -91,6 +91,11 @@ def process_table(home: Home, catalog: Catalog, env: Mapping[str, str], gateways
     if embed:
         threads = max(tier.threads for tier in embed)
         table.append(_spec(home, "embed", ProcessName.EMBED, MODELS_STAGE, env, threads=threads))
+    console = home.socket("console")
+    if console is not None:
+        env = {**env, "TRAMONTANE_CONSOLE_SOCKET": str(console)}
+        spec = _spec(home, "console", ProcessName.CONSOLE, GATEWAY_STAGE, env, threads=1)
+        table.append(replace(spec, drain_s=gateways.drain_s + CLOSE_S))
     listen = {**env, "TRAMONTANE_LISTEN_FD": str(gateways.listen_fd)}
     for name in names:
         spec = _spec(home, name, ProcessName.GATEWAY, GATEWAY_STAGE, listen, threads=1)

@@ -13,6 +13,7 @@ from pathlib import Path
 from core.errors import SetupError
 
 FREE_BYTES_MIN = 256 * 1024**2
+SOCKET_PATH_LENGTH_MAX = 100  # the kernel's bound is 108 bytes
 LOCK_TRIES = 5
 LOCK_PAUSE_S = 0.05
 
@@ -53,6 +54,11 @@ class Home:
 
     def beat(self, process: str) -> Path:
         return self.run / f"{process}.beat"
+
+    def socket(self, process: str) -> Path | None:
+        """Where it listens for others of this home; None where the path is too long for a socket."""
+        path = self.run / f"{process}.sock"
+        return path if len(str(path).encode()) < SOCKET_PATH_LENGTH_MAX else None
 
 
 def prepare(root: Path, free_bytes_min: int = FREE_BYTES_MIN) -> Home:

@@ -106,7 +106,7 @@ class Books:
         self._write()
 
     def ended(self, name: str, pid: int) -> None:
-        if name.startswith("gateway"):
+        if name.startswith(("gateway", "console")):
             mark_process_dead(pid, str(self._context.home.metrics))  # type: ignore[no-untyped-call]  # library
 
     def _write(self) -> None:
@@ -212,7 +212,8 @@ async def _start(context: Context, supervisor: Supervisor, books: Books) -> Summ
 def _serves(catalog: Catalog) -> dict[str, str]:
     """Process name to the tiers behind it."""
     embed = ", ".join(tier.name for tier in catalog.tiers if tier.kind == "embed")
-    return {**served(worker_pools(catalog)), "embed": embed, "collector": "usage into SQL", "celery": "periodic work"}
+    others = {"collector": "usage into SQL", "celery": "periodic work", "console": "pages"}
+    return {**served(worker_pools(catalog)), "embed": embed, **others}
 
 
 async def _redis(context: Context, supervisor: Supervisor) -> str:

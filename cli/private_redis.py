@@ -23,7 +23,6 @@ from core.secrets import secret_file
 
 NAME = "redis"
 MAJOR_WANTED = 7
-SOCKET_PATH_LENGTH_MAX = 100  # the kernel's bound is 108 bytes
 MEMORY_MAX = "1gb"
 PASSWORD_BYTES = 32
 DRAIN_S = 20.0
@@ -98,8 +97,8 @@ def private_redis(home: Home, env: Mapping[str, str]) -> PrivateRedis:
     server = find_server(env.get("PATH"))
     check_data_version(home, server)
     password = secret_file(home.secrets / "redis_password", PASSWORD_BYTES).get_secret_value()
-    socket_path = home.run / "redis.sock"
-    if len(str(socket_path).encode()) < SOCKET_PATH_LENGTH_MAX:
+    socket_path = home.socket("redis")
+    if socket_path is not None:
         listen = ["port 0", f"unixsocket {quoted(socket_path)}", "unixsocketperm 700"]
         url = f"unix://:{password}@{quote(str(socket_path))}"
     else:

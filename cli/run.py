@@ -14,6 +14,7 @@ from core.errors import SetupError
 
 class ProcessName(StrEnum):
     GATEWAY = "gateway"
+    CONSOLE = "console"
     WORKER = "worker"
     EMBED = "embed"
     COLLECTOR = "collector"
@@ -22,6 +23,7 @@ class ProcessName(StrEnum):
 
 MODULES = {
     ProcessName.GATEWAY: "gateway.main",
+    ProcessName.CONSOLE: "gateway.console_main",
     ProcessName.WORKER: "workers.main",
     ProcessName.EMBED: "embed.main",
     ProcessName.COLLECTOR: "billing.main",

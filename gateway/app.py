@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.errors import BAD_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, VALIDATION, PlatformError
 from gateway.admin.routers import ADMIN_BODIES, admin_routers
 from gateway.console.routers import console_routers
+from gateway.console_relay import ConsoleRelay, is_for_console
 from gateway.cors import with_cors
 from gateway.errors import Rendered, render, render_method_not_allowed, render_no_route
 from gateway.middleware import Edge, call_of, route_of
@@ -52,6 +53,7 @@ class GatewayApp(FastAPI):
     metered: Mapping[str, ASGIApp] = MappingProxyType({})
     allowed: Mapping[str, str] = MappingProxyType({})
     front: ASGIApp | None = None
+    console: ConsoleRelay | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (self.front or self.dispatch)(scope, receive, send)
@@ -59,6 +61,8 @@ class GatewayApp(FastAPI):
     async def dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self.metered:
             await self.metered[scope["path"]](scope, receive, send)
+        elif self.console is not None and scope["type"] == "http" and is_for_console(scope["path"]):
+            await self.console(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -82,6 +86,8 @@ def create_app(services: Services) -> FastAPI:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            if app.console is not None:
+                await app.console.close()
 
     app = GatewayApp(
         title=TITLE, description=DESCRIPTION, version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
@@ -106,8 +112,11 @@ def create_app(services: Services) -> FastAPI:
     for router in routers:
         app.include_router(router)
     app.include_router(docs_router(TITLE))
-    for router in console_routers(services, TITLE):
-        app.include_router(router)
+    if settings.console_socket is not None:
+        app.console = ConsoleRelay(settings.console_socket, services.lifecycle, services.log)
+    else:
+        for router in console_routers(services, TITLE):
+            app.include_router(router)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_middleware(edge)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -56,14 +56,18 @@ MS_PER_S = 1_000
 
 def main() -> int:
     """The exit code: 0 after a drain. Raises SetupError with one sentence."""
-    settings = read_settings(GatewaySettings)
-    log = set_up_logs("gateway", settings.log_level)
+    return run_gateway("gateway", read_settings(GatewaySettings), listening_socket)
+
+
+def run_gateway(name: str, settings: GatewaySettings, listening: Callable[[GatewaySettings], socket.socket]) -> int:
+    """`name` stands in its log; `listening` is asked for its socket once it could answer."""
+    log = set_up_logs(name, settings.log_level)
     catalog = catalog_for(settings)
     database = connect_database(settings.database())
     clock = SystemClock()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(settings, catalog, database, clock, SystemIds(clock), log))
+            return runner.run(_serve(settings, catalog, database, clock, SystemIds(clock), log, listening))
     finally:
         database.close()
 
@@ -75,6 +79,7 @@ async def _serve(
     clock: Clock,
     ids: IdSource,
     log: structlog.stdlib.BoundLogger,
+    listening: Callable[[GatewaySettings], socket.socket],
 ) -> int:
     submitter = ids.token(SUBMITTER_BYTES)
     bounds = queue_settings(catalog, settings.cell, settings.lease_ms)
@@ -130,7 +135,7 @@ async def _serve(
     )
     settle_memory()
     try:
-        return await serve_http(services, listening_socket(settings))
+        return await serve_http(services, listening(settings))
     finally:
         await exchange.close()
         await funding.close()
@@ -160,7 +165,8 @@ def _check_prices(database: Database, catalog: Catalog, clock: Clock) -> None:
 
 async def serve_http(services: Services, listening: socket.socket) -> int:
     """Answer on this socket until SIGTERM or SIGINT, or until the process cannot do its work any more."""
-    server = GatewayServer(services)
+    # Only a gateway reaches a Unix socket, and it says for whom it asks.
+    server = GatewayServer(services, relayed=listening.family == socket.AF_UNIX)
     beating = asyncio.create_task(_beat(services, server))
     try:
         await server.serve(sockets=[listening])
@@ -174,8 +180,9 @@ async def serve_http(services: Services, listening: socket.socket) -> int:
 class GatewayServer(uvicorn.Server):
     """uvicorn, whose shutdown lets open requests end and then ends the rest without charge."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, relayed: bool = False) -> None:
         settings = services.settings
+        trusted = ["*"] if relayed else [str(network) for network in settings.trusted_proxies]
         limits = ConnectionLimits(
             head_bytes_max=settings.head_bytes_max,
             head_s_max=settings.head_s_max,
@@ -192,8 +199,8 @@ class GatewayServer(uvicorn.Server):
                 log_config=None,
                 log_level="error",
                 access_log=False,
-                proxy_headers=bool(settings.trusted_proxies),
-                forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
+                proxy_headers=bool(trusted),
+                forwarded_allow_ips=trusted,
                 server_header=False,
                 backlog=settings.backlog,
                 timeout_keep_alive=settings.keep_alive_s,

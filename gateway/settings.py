@@ -11,6 +11,11 @@ class GatewaySettings(AccountSettings):
     host: str = Field(default="127.0.0.1", description="Address to bind, unless listen_fd is given.")
     port: int = Field(default=8_000, ge=0, le=65_535, description="0 takes any free one.")
     listen_fd: int | None = Field(default=None, ge=0, description="A listening socket inherited from `up`.")
+    console_socket: Path | None = Field(
+        default=None,
+        description="A Unix socket where a process of its own, `tramontane run console`, answers /console; absent: "
+        "each gateway does.",
+    )
     backlog: int = Field(default=2_048, ge=1, description="Connections waiting to be accepted.")
 
     body_bytes_max: int = Field(default=4 * 2**20, ge=1_024, description="A larger body is refused with 413.")

@@ -94,3 +94,9 @@ def until(condition) -> None:
     while not condition():
         assert time.monotonic() < end_s
         time.sleep(0.05)
+
+
+def key_in(text: str) -> str | None:
+    """The key that `up` has shown."""
+    words = [word for line in text.splitlines() if "API key" in line for word in line.split()]
+    return next((word for word in words if word.startswith("tmt_")), None)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from cli.state import alive, read_state
-from tests.e2e.installation import BOUND_S, PROGRAM, UP, Installation, until
+from tests.e2e.installation import BOUND_S, PROGRAM, UP, Installation, key_in, until
 
 
 @pytest.fixture
@@ -19,11 +19,6 @@ def installation(tmp_path):
     made.call("down")
 
 
-def key_in(text: str) -> str | None:
-    words = [word for line in text.splitlines() if "API key" in line for word in line.split()]
-    return next((word for word in words if word.startswith("tmt_")), None)
-
-
 def test_up_keys_a_call_usage_down_and_again(installation):
     first = installation.ok(*UP)
     shown = key_in(first)
@@ -31,7 +26,14 @@ def test_up_keys_a_call_usage_down_and_again(installation):
     assert "\x1b" not in first
     status = installation.json("status")
     assert status["ready"] is True
-    assert {process["name"] for process in status["processes"]} >= {"gateway", "worker", "embed", "collector", "celery"}
+    assert {process["name"] for process in status["processes"]} >= {
+        "gateway",
+        "console",
+        "worker",
+        "embed",
+        "collector",
+        "celery",
+    }
     assert all(process["healthy"] for process in status["processes"])
     assert set(status["tiers"]) == {"mistral-tiny", "mistral-small", "mistral-medium", "mistral-embed"}
 
@@ -100,7 +102,7 @@ def test_two_installations_run_side_by_side_and_know_nothing_of_each_other(tmp_p
 def test_what_dies_is_started_again_and_a_killed_supervisor_leaves_nothing(installation):
     key = key_in(installation.ok(*UP, "--tiers", "mistral-tiny"))
     before = _processes(installation)
-    assert {process.name for process in before} == {"redis", "collector", "celery", "worker", "gateway"}
+    assert {process.name for process in before} == {"redis", "collector", "celery", "worker", "console", "gateway"}
     for process in before:
         os.kill(process.pid, signal.SIGKILL)
     until(lambda: not any(alive(process) for process in before))

@@ -25,9 +25,9 @@ def env_of(home: Home, catalog=CATALOG, backends=BACKENDS, **settings) -> dict[s
 @pytest.mark.parametrize(
     ("tiers", "gateways", "names"),
     [
-        ({"mistral-tiny", "mistral-embed"}, 1, ["collector", "celery", "worker", "embed", "gateway"]),
-        ({"mistral-tiny"}, 2, ["collector", "celery", "worker", "gateway-1", "gateway-2"]),
-        ({"mistral-embed"}, 1, ["collector", "celery", "embed", "gateway"]),
+        ({"mistral-tiny", "mistral-embed"}, 1, ["collector", "celery", "worker", "embed", "console", "gateway"]),
+        ({"mistral-tiny"}, 2, ["collector", "celery", "worker", "console", "gateway-1", "gateway-2"]),
+        ({"mistral-embed"}, 1, ["collector", "celery", "embed", "console", "gateway"]),
     ],
 )
 def test_a_pool_without_tiers_has_no_process(tmp_path, tiers, gateways, names):
@@ -41,6 +41,17 @@ def test_only_gateways_get_the_socket_and_each_has_its_own_beat(tmp_path):
     with_socket = {spec.name for spec in table if spec.pass_fds == (7,) and spec.env["TRAMONTANE_LISTEN_FD"] == "7"}
     assert with_socket == {"gateway-1", "gateway-2"}
     assert len({spec.env["TRAMONTANE_HEARTBEAT_FILE"] for spec in table}) == len(table)
+
+
+def test_pages_have_a_process_of_their_own_where_a_socket_can_be(tmp_path):
+    table = {spec.name: spec for spec in process_table(Home(tmp_path), CATALOG, {}, Gateways(1, 7, 5.0))}
+    path = str(tmp_path / "run" / "console.sock")
+    assert table["console"].env["TRAMONTANE_CONSOLE_SOCKET"] == path
+    assert table["gateway"].env["TRAMONTANE_CONSOLE_SOCKET"] == path
+    assert "TRAMONTANE_LISTEN_FD" not in table["console"].env
+    deep = {spec.name: spec for spec in process_table(Home(tmp_path / ("x" * 90)), CATALOG, {}, Gateways(1, 7, 5.0))}
+    assert "console" not in deep
+    assert "TRAMONTANE_CONSOLE_SOCKET" not in deep["gateway"].env
 
 
 def test_children_see_the_installation_as_up_saw_it(tmp_path):
