@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -90,14 +90,10 @@ async def _serve(
     counters = RedisCounterStore(client, settings.cell)
     treasury = Treasury(database, credit, clock, ids)
     publisher = Publisher(database, keeper, log)
-    try:
+    async with _sentences():
         await asyncio.to_thread(_check_prices, database, catalog, clock)
         await queue.open()
         await publisher.publish()
-    except QUEUE_AWAY as error:
-        raise SetupError(f"Redis does not answer ({type(error).__name__}); check TRAMONTANE_REDIS_URL.") from error
-    except DatabaseUnavailableError as error:
-        raise SetupError(f"The database does not answer: {error}.") from error
     exchange_settings = ExchangeSettings(
         lease_ms=settings.lease_ms, keepalive_ms=int(settings.headers_hold_s * MS_PER_S)
     )
@@ -143,6 +139,17 @@ async def _serve(
         for part in (keeper, credit, counters, pools):
             await part.close()
         await client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _sentences() -> AsyncIterator[None]:
+    """What is away at the start is told in one."""
+    try:
+        yield
+    except QUEUE_AWAY as error:
+        raise SetupError(f"Redis does not answer ({type(error).__name__}); check TRAMONTANE_REDIS_URL.") from error
+    except DatabaseUnavailableError as error:
+        raise SetupError(f"The database does not answer: {error}.") from error
 
 
 def _admitter(settings: GatewaySettings, catalog: Catalog, submitter: str, clock: Clock, ids: IdSource) -> Admitter:
