@@ -11,6 +11,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from redis.exceptions import RedisError
 
 from cli.catch_up import CONSUMER, caught_up
+from cli.checkpoints import place_checkpoints
 from cli.children import COLLECTOR_STAGE, Backends, Gateways, demo_names_missing, environment_of, process_table
 from cli.database import database_name, first_key, first_login, prepare_database
 from cli.health import ready_url, wait_for_ready
@@ -19,7 +20,6 @@ from cli.leftovers import end_leftovers
 from cli.pools import served, worker_pools
 from cli.private_redis import answers, private_redis, remember_version, wait_for_answer
 from cli.progress import Progress, Summary
-from cli.standins import make_standins
 from cli.state import State, describe, with_processes, write_state
 from cli.supervisor import Supervisor
 from core.catalog import Catalog
@@ -181,8 +181,8 @@ async def _start(context: Context, supervisor: Supervisor, books: Books) -> Summ
     env = environment_of(context.inherited, context.settings, home, catalog, backends)
     missing = demo_names_missing(catalog, home)
     if missing:
-        progress.begin("Making demo checkpoints")
-        await make_standins(home, missing, env, progress.note)
+        progress.begin("Placing demo checkpoints")
+        await place_checkpoints(home, missing, env, progress.note)
         progress.done("Demo weights", ", ".join(missing))
     gateways = Gateways(context.options.gateways, context.listener.fileno(), context.options.drain_s)
     table = process_table(home, catalog, env, gateways)

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from cli.checkpoints import place_checkpoints
 from cli.home import Home
-from cli.standins import make_standins
 from cli.up import listen
 from cli.usage import parse_time_ms
 from core.errors import SetupError
@@ -90,5 +90,5 @@ def test_since_refuses_the_rest():
 async def test_a_maker_of_stand_ins_that_fails_is_told_with_its_words(tmp_path):
     notes = []
     with pytest.raises(SetupError, match=r"(?s)could not be made \(exit code 1\).*No module named"):
-        await asyncio.wait_for(make_standins(Home(tmp_path), ["x"], os.environ, notes.append, "no_such_module"), 20)
+        await asyncio.wait_for(place_checkpoints(Home(tmp_path), ["x"], os.environ, notes.append, "no_such_module"), 20)
     assert notes

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from demo.standin import make_standins
+from demo.placing import place_checkpoints
 from tests.contracts.engines.models import ENGINES, MODEL_ENGINE, new_engine
 from tests.contracts.engines.run import Run
 
@@ -23,7 +23,7 @@ collect_ignore = ["test_transformers_engine.py" if MODEL_ENGINE == LOADS_LONG el
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of stand-in checkpoints."""
     home = tmp_path_factory.mktemp("home")
-    make_standins(home, ("mistral-tiny", "mistral-small"), lambda _: None)
+    place_checkpoints(home, ("standin-tiny", "standin-small"), lambda _: None)
     return home / "models"
 
 
@@ -54,7 +54,7 @@ class Keeper:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def keeper(models: Path) -> AsyncIterator[Keeper]:
-    keeper = Keeper(models / "mistral-tiny")
+    keeper = Keeper(models / "standin-tiny")
     yield keeper
     await keeper.close()
 
@@ -79,7 +79,7 @@ async def _running(name: str, models: Path, keeper: Keeper) -> AsyncIterator[Run
         yield await keeper.run()
         await keeper.tidy()
         return
-    engine = new_engine(name, models / "mistral-tiny")
+    engine = new_engine(name, models / "standin-tiny")
     await engine.start()
     try:
         yield Run(engine)

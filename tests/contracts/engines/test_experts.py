@@ -16,7 +16,7 @@ OF_CACHE = {"vllm": {"args": {"enable_prefix_caching": False}}} if MODEL_ENGINE 
 
 @pytest.fixture
 async def mixture(models):
-    async with running(models / "mistral-small", **OF_CACHE) as run:
+    async with running(models / "standin-small", **OF_CACHE) as run:
         yield run
 
 
@@ -52,7 +52,7 @@ async def test_the_counts_are_those_of_the_plain_model(mixture, models):
     mixture.engine.submit(one, count_experts=True)
     mixture.engine.submit(job("beside", prompt=prompt(30, 9), max_tokens=9))
     await mixture.until(lambda: bool(mixture.ends["r", 0] and mixture.routed))
-    model = AutoModelForCausalLM.from_pretrained(models / "mistral-small")
+    model = AutoModelForCausalLM.from_pretrained(models / "standin-small")
     ids = [*one.prompt_ids, *mixture.ids["r", 0][:-1]]
     with torch.no_grad():
         logits = model(torch.tensor([ids]), output_router_logits=True).router_logits

@@ -106,7 +106,7 @@ async def test_answers_by_200_schemas_end_by_themselves_and_are_valid(models):
             temperature=(0.0, 0.7, 1.0, 1.5)[i % 4],
             seed=i,
         )
-    async with running(models / "mistral-tiny", context_tokens=CONTEXT_TOKENS, slots=BATCH) as run:
+    async with running(models / "standin-tiny", context_tokens=CONTEXT_TOKENS, slots=BATCH) as run:
         answers = {}
         for start in range(0, SCHEMAS, BATCH):
             answers |= await run.answer(*list(jobs.values())[start : start + BATCH])
@@ -126,7 +126,7 @@ async def test_a_grammar_changes_nothing_for_others_and_comes_again_with_its_see
     kind = {"prompt": prompt(12), "temperature": 1.0, "seed": 4, "max_tokens": bytes_max + 1}
     held = job("held", grammar=json_schema_grammar(schema, strict=True), n=3, **kind)
     free = job("free", prompt=prompt(9), max_tokens=20)
-    async with running(models / "mistral-tiny", context_tokens=CONTEXT_TOKENS) as run:
+    async with running(models / "standin-tiny", context_tokens=CONTEXT_TOKENS) as run:
         alone = await run.answer(free)
         together = await run.answer(held, job("free again", prompt=prompt(9), max_tokens=20))
         begun = tuple(together["held", choice][0][: 3 * choice] for choice in range(3))
@@ -146,7 +146,7 @@ async def test_a_grammar_changes_nothing_for_others_and_comes_again_with_its_see
 
 async def test_a_constrained_request_is_aborted_before_and_while_it_runs(models):
     grammar = json_object_grammar()
-    async with running(models / "mistral-tiny") as run:
+    async with running(models / "standin-tiny") as run:
         run.engine.submit(job("early", grammar=grammar, n=2, max_tokens=400))
         assert run.engine.stats().running == 1
         run.engine.abort("early", 1)

@@ -14,7 +14,7 @@ from tests.contracts.engines.run import job
 from tests.unit.loop_bench import MODEL, VOCABULARY
 from workers.generator import Generator
 
-NAME = "mistral-tiny"
+NAME = "standin-tiny"
 COUNT = 24
 
 

@@ -12,7 +12,7 @@ from tests.contracts.engines.run import WAIT_S, job
 from workers.engines import cb_manager
 from workers.engines.base import FAILED, ChoiceEnd, EngineFailedError
 
-NAMES = ("mistral-tiny", "mistral-small")
+NAMES = ("standin-tiny", "standin-small")
 
 
 def engine_threads() -> list[threading.Thread]:
@@ -53,7 +53,7 @@ async def test_a_seed_gives_the_same_tokens_alone_and_among_others(models, name)
 
 async def test_a_choice_continues_as_if_never_interrupted(models):
     kind = {"prompt": prompt(20), "max_tokens": 30, "temperature": 1.0, "seed": 9, "frequency_penalty": 0.5, "n": 2}
-    async with running(models / "mistral-tiny") as run:
+    async with running(models / "standin-tiny") as run:
         whole = await run.answer(job("a", **kind))
         rest = await run.answer(job("b", emitted=(whole["a", 0][0][:13], ()), **kind))
     assert (rest["b", 0][0], rest["b", 1]) == (whole["a", 0][0][13:], whole["a", 1])
@@ -61,9 +61,9 @@ async def test_a_choice_continues_as_if_never_interrupted(models):
 
 async def test_the_end_of_the_text_is_a_stop_and_not_a_token(models, tmp_path):
     """With the model's own third token declared as its end."""
-    ids = oracle(models / "mistral-tiny", prompt(12), 3)
+    ids = oracle(models / "standin-tiny", prompt(12), 3)
     for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).symlink_to(models / "mistral-tiny" / name)
+        (tmp_path / name).symlink_to(models / "standin-tiny" / name)
     (tmp_path / "generation_config.json").write_text(f'{{"bos_token_id": 1, "eos_token_id": [{EOS}, {ids[2]}]}}')
     async with running(tmp_path) as run:
         answer = await run.answer(job("a", prompt=prompt(12), **GREEDY))
@@ -78,7 +78,7 @@ async def test_the_end_of_the_text_is_a_stop_and_not_a_token(models, tmp_path):
 )
 async def test_max_tokens_and_the_context_end_with_length(models, prompt_tokens, emitted, given):
     before = (tuple(range(5, 5 + emitted)),)
-    async with running(models / "mistral-tiny", context_tokens=64) as run:
+    async with running(models / "standin-tiny", context_tokens=64) as run:
         answer = await run.answer(job(prompt=prompt(prompt_tokens), emitted=before, max_tokens=10, min_tokens=10))
     assert (len(answer["r", 0][0]), answer["r", 0][1]) == (given, "length")
 
@@ -87,7 +87,7 @@ async def test_more_than_the_cache_holds_is_computed_again_and_comes_out_right(m
     """One context of cache for six requests that need nearly one each."""
     kind = {"max_tokens": 190, "min_tokens": 190, "temperature": 0.8}
     jobs = [job(f"r{i}", prompt=prompt(30, i), seed=i, **kind) for i in range(6)]
-    async with running(models / "mistral-tiny", context_tokens=256, slots=4) as run:
+    async with running(models / "standin-tiny", context_tokens=256, slots=4) as run:
         together = await run.answer(*jobs)
         alone = await run.answer(*(replace(each, request_id=f"{each.request_id} alone") for each in jobs[4:5]))
         last = await run.answer(replace(jobs[5], request_id="r5 alone"))
@@ -98,7 +98,7 @@ async def test_more_than_the_cache_holds_is_computed_again_and_comes_out_right(m
 
 async def test_an_aborted_request_gives_its_cache_back(models):
     """Each of them fills the cache, so that the next could not run beside it."""
-    async with running(models / "mistral-tiny", context_tokens=256, slots=4) as run:
+    async with running(models / "standin-tiny", context_tokens=256, slots=4) as run:
         for i in range(5):
             run.engine.submit(job(f"r{i}", prompt=prompt(200, i), max_tokens=56, min_tokens=56))
             await run.until(lambda i=i: bool(run.ids[f"r{i}", 0]))
@@ -120,14 +120,14 @@ async def test_an_aborted_request_gives_its_cache_back(models):
     ],
 )
 async def test_a_job_that_cannot_be_served_fails_alone(models, bad):
-    async with running(models / "mistral-tiny") as run:
+    async with running(models / "standin-tiny") as run:
         answers = await run.answer(job("good"), bad)
     assert answers["bad", 0] == ((), "error")
     assert answers["good", 0][1] != "error"
 
 
 async def test_a_job_that_runs_already_is_refused(models):
-    async with running(models / "mistral-tiny") as run:
+    async with running(models / "standin-tiny") as run:
         run.engine.submit(job(max_tokens=400, min_tokens=400))
         run.engine.submit(job())
         await run.until(lambda: bool(run.ends["r", 0]))
@@ -144,7 +144,7 @@ async def test_a_dying_thread_fails_all_its_requests_and_then_the_engine(models,
         real(*arguments)
 
     monkeypatch.setattr(cb_manager, "choose", break_at_the_fifth)
-    async with running(models / "mistral-tiny") as run:
+    async with running(models / "standin-tiny") as run:
         jobs = [job(name, n=2, max_tokens=100, min_tokens=100) for name in ("a", "b")]
         answers = await run.answer(*jobs)
         assert [reason for _, reason in answers.values()] == ["error"] * 4
@@ -166,7 +166,7 @@ async def test_a_hung_thread_shows_in_the_stats_and_does_not_hold_up_the_end(mod
 
     monkeypatch.setattr(cb_manager, "choose", hang)
     monkeypatch.setattr("workers.engines.transformers_engine.CLOSE_S", 0.1)
-    async with running(models / "mistral-tiny") as run:
+    async with running(models / "standin-tiny") as run:
         run.engine.submit(job())
         assert await asyncio.to_thread(hung.wait, WAIT_S)
         before = run.engine.stats()
@@ -181,7 +181,7 @@ async def test_a_hung_thread_shows_in_the_stats_and_does_not_hold_up_the_end(mod
 
 
 async def test_an_idle_engine_costs_next_to_nothing(models):
-    async with running(models / "mistral-tiny") as run:
+    async with running(models / "standin-tiny") as run:
         await run.answer(job())
         begun_s = time.process_time()
         await asyncio.sleep(1.0)
@@ -189,7 +189,7 @@ async def test_an_idle_engine_costs_next_to_nothing(models):
 
 
 async def test_closing_ends_the_thread_with_work_open(models):
-    async with running(models / "mistral-tiny") as run:
+    async with running(models / "standin-tiny") as run:
         run.engine.submit(job(max_tokens=400, min_tokens=400))
         await run.until(lambda: bool(run.ids["r", 0]))
         await run.silence()

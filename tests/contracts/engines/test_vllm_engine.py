@@ -31,7 +31,7 @@ KINDS = [
 
 
 async def test_a_mixture_of_experts_gives_what_plain_generate_gives_and_seeds_hold(models):
-    folder = models / "mistral-small"
+    folder = models / "standin-small"
     jobs = [job(f"r{i}", prompt=prompt(10 + 9 * i, i), max_tokens=24, **kind) for i, kind in enumerate(KINDS)]
     async with running(folder) as run:
         together = await run.answer(*jobs)
@@ -46,7 +46,7 @@ async def test_a_mixture_of_experts_gives_what_plain_generate_gives_and_seeds_ho
 async def test_a_prompt_of_several_steps_gives_what_plain_generate_gives(model_run, models):
     prompts = [prompt(5, 1), prompt(60, 2), prompt(300, 3)]
     got = await model_run.answer(*[job(f"r{i}", prompt=ids, max_tokens=20, **GREEDY) for i, ids in enumerate(prompts)])
-    expected = [oracle(models / "mistral-tiny", ids, 20) for ids in prompts]
+    expected = [oracle(models / "standin-tiny", ids, 20) for ids in prompts]
     assert [list(got[f"r{i}", 0][0]) for i in range(3)] == expected
 
 
@@ -54,7 +54,7 @@ async def test_seeds_mean_what_they_mean_in_the_transformers_engine(model_run, m
     """Each is drawn from the same numbers; so near each other are the scores that the texts are the same."""
     jobs = [job(f"r{i}", prompt=prompt(10 + 9 * i, i), max_tokens=12, **kind) for i, kind in enumerate(KINDS)]
     ours = await model_run.answer(*jobs)
-    drawn = await asyncio.to_thread(_drawn_by_hand, models / "mistral-tiny", jobs)
+    drawn = await asyncio.to_thread(_drawn_by_hand, models / "standin-tiny", jobs)
     assert {key: ids for key, (ids, _) in ours.items()} == drawn
 
 
@@ -119,9 +119,9 @@ async def test_a_job_that_cannot_be_served_fails_alone(model_run, bad):
 
 async def test_the_end_of_the_text_is_a_stop_and_not_a_token(models, tmp_path):
     """With the model's own third token declared as its end."""
-    ids = oracle(models / "mistral-tiny", prompt(12), 3)
+    ids = oracle(models / "standin-tiny", prompt(12), 3)
     for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).symlink_to(models / "mistral-tiny" / name)
+        (tmp_path / name).symlink_to(models / "standin-tiny" / name)
     (tmp_path / "generation_config.json").write_text(f'{{"bos_token_id": 1, "eos_token_id": [{EOS}, {ids[2]}]}}')
     async with running(tmp_path) as run:
         answer = await run.answer(job("a", prompt=prompt(12), **GREEDY))
@@ -136,7 +136,7 @@ async def test_more_than_the_cache_holds_is_computed_again_and_comes_out_right(m
     kind = {"max_tokens": 190, "min_tokens": 190, "temperature": 0.8, "frequency_penalty": 0.3}
     jobs = [job(f"r{i}", prompt=prompt(30, i), seed=i, **kind) for i in range(6)]
     options = {"args": {"num_gpu_blocks_override": 5, "enable_prefix_caching": False}}
-    async with running(models / "mistral-tiny", context_tokens=256, vllm=options) as run:
+    async with running(models / "standin-tiny", context_tokens=256, vllm=options) as run:
         together = await run.answer(*jobs)
         alone = [await run.answer(replace(each, request_id=f"{each.request_id} alone")) for each in jobs]
     assert [len(together[f"r{i}", 0][0]) for i in range(6)] == [190] * 6
@@ -144,7 +144,7 @@ async def test_more_than_the_cache_holds_is_computed_again_and_comes_out_right(m
 
 
 async def test_the_death_of_its_process_fails_all_requests_and_then_the_engine(models):
-    engine = new_engine(MODEL_ENGINE, models / "mistral-tiny")
+    engine = new_engine(MODEL_ENGINE, models / "standin-tiny")
     before = {child.pid for child in multiprocessing.active_children()}
     await engine.start()
     run = Run(engine)
@@ -178,7 +178,7 @@ async def test_the_death_of_its_process_fails_all_requests_and_then_the_engine(m
     ],
 )
 async def test_what_vllm_cannot_do_is_one_sentence(models, changes, says):
-    engine = new_engine(MODEL_ENGINE, models / "mistral-tiny", **changes)
+    engine = new_engine(MODEL_ENGINE, models / "standin-tiny", **changes)
     with pytest.raises(SetupError, match=says):
         await engine.start()
     await engine.close()

@@ -1,4 +1,4 @@
-"""The stand-in checkpoints: real format, same bytes every time, never half-written."""
+"""Demo checkpoints in a home: trained ones linked or copied, stand-ins made; real format, never half-written."""
 
 import hashlib
 import json
@@ -9,14 +9,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from core.errors import SetupError
-from demo.standin import EMBEDDER, make_standins
+from demo.placing import EMBEDDER, place_checkpoints
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     lines: list[str] = []
-    make_standins(home, ("mistral-tiny", "mistral-small", EMBEDDER), lines.append)
+    place_checkpoints(home, ("standin-tiny", "standin-small", EMBEDDER), lines.append)
     return home, lines
 
 
@@ -26,7 +26,7 @@ def digest(folder: Path) -> str:
 
 @pytest.mark.parametrize(
     ("name", "architecture", "experts"),
-    [("mistral-tiny", "MistralForCausalLM", None), ("mistral-small", "MixtralForCausalLM", 8)],
+    [("standin-tiny", "MistralForCausalLM", None), ("standin-small", "MixtralForCausalLM", 8)],
 )
 def test_a_checkpoint_loads_with_plain_from_pretrained(made, name, architecture, experts):
     folder = made[0] / "models" / name
@@ -44,7 +44,7 @@ def test_a_checkpoint_loads_with_plain_from_pretrained(made, name, architecture,
 
 
 def test_the_tokenizer_is_the_one_the_gateway_counts_with(made):
-    raw = (made[0] / "models" / "mistral-tiny" / "tokenizer.model").read_bytes()
+    raw = (made[0] / "models" / "standin-tiny" / "tokenizer.model").read_bytes()
     assert len(raw) == 493_443
 
 
@@ -52,17 +52,17 @@ def test_made_once_and_the_same_everywhere(made, tmp_path):
     home, lines = made
     assert len(lines) == 3
     again: list[str] = []
-    make_standins(home, ("mistral-tiny", EMBEDDER), again.append)
+    place_checkpoints(home, ("standin-tiny", EMBEDDER), again.append)
     assert again == []
-    make_standins(tmp_path, ("mistral-tiny",), again.append)
-    assert digest(tmp_path / "models" / "mistral-tiny") == digest(home / "models" / "mistral-tiny")
+    place_checkpoints(tmp_path, ("standin-tiny",), again.append)
+    assert digest(tmp_path / "models" / "standin-tiny") == digest(home / "models" / "standin-tiny")
 
 
 def test_the_random_state_of_the_caller_is_left_alone(tmp_path):
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    make_standins(tmp_path, ("mistral-tiny",), lambda _: None)
+    place_checkpoints(tmp_path, ("standin-tiny",), lambda _: None)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -71,18 +71,18 @@ def test_the_embedding_model_is_linked_and_a_dangling_link_mended(made, tmp_path
     models = tmp_path / "models"
     models.mkdir()
     (models / EMBEDDER).symlink_to(tmp_path / "gone")
-    make_standins(tmp_path, (EMBEDDER,), lambda _: None)
+    place_checkpoints(tmp_path, (EMBEDDER,), lambda _: None)
     assert (models / EMBEDDER / "model.safetensors").is_file()
 
 
 def test_the_embedding_model_is_copied_where_its_package_will_not_be(tmp_path):
     lines: list[str] = []
-    make_standins(tmp_path, (EMBEDDER,), lines.append, copy=True)
+    place_checkpoints(tmp_path, (EMBEDDER,), lines.append, copy=True)
     (folder,) = (tmp_path / "models").iterdir()
     assert not folder.is_symlink()
     assert (folder / "tokenizer.json").is_file()
     assert not (folder / "tokenizer.json").is_symlink()
-    assert lines == [f"Copying {EMBEDDER} from its package"]
+    assert lines == [f"Copying {EMBEDDER}"]
 
 
 def test_nothing_is_left_behind_when_writing_fails(tmp_path, monkeypatch):
@@ -91,10 +91,10 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr("transformers.modeling_utils.PreTrainedModel.save_pretrained", full)
     with pytest.raises(OSError, match="No space left"):
-        make_standins(tmp_path, ("mistral-tiny",), lambda _: None)
+        place_checkpoints(tmp_path, ("standin-tiny",), lambda _: None)
     assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_an_unknown_name_is_one_clear_sentence(tmp_path):
     with pytest.raises(SetupError, match="no demo checkpoint mistral-huge"):
-        make_standins(tmp_path, ("mistral-huge",), lambda _: None)
+        place_checkpoints(tmp_path, ("mistral-huge",), lambda _: None)

@@ -1,4 +1,4 @@
-"""Demo checkpoints that are missing are made by a child: it needs torch, which this process never imports."""
+"""Demo checkpoints that are missing are put in place by a child: it needs torch, which this process never imports."""
 
 import asyncio
 import sys
@@ -8,14 +8,14 @@ from cli.home import Home
 from cli.process import ending, tethered
 from core.errors import SetupError
 
-MODULE = "demo.standin"
+MODULE = "demo.placing"
 LINES_KEPT = 12
 
 
-async def make_standins(
+async def place_checkpoints(
     home: Home, names: Sequence[str], env: Mapping[str, str], note: Callable[[str], None], module: str = MODULE
 ) -> None:
-    """Run until they are made; `note` gets each line that it prints. Raises SetupError with its last lines."""
+    """Run until they are there; `note` gets each line that it prints. Raises SetupError with its last lines."""
     process = await asyncio.create_subprocess_exec(
         *tethered((sys.executable, "-P", "-m", module, str(home.root), *names)),
         env=dict(env),
@@ -37,4 +37,4 @@ async def make_standins(
             process.kill()
             await process.wait()
     if code != 0:
-        raise SetupError("\n".join([f"The demo checkpoints could not be made ({ending(code)}).", *last]))
+        raise SetupError("\n".join([f"The demo checkpoints could not be put in place ({ending(code)}).", *last]))
