@@ -89,6 +89,6 @@ def test_since_refuses_the_rest():
 
 async def test_a_maker_of_stand_ins_that_fails_is_told_with_its_words(tmp_path):
     notes = []
-    with pytest.raises(SetupError, match=r"(?s)could not be made \(exit code 1\).*No module named"):
+    with pytest.raises(SetupError, match=r"(?s)could not be put in place \(exit code 1\).*No module named"):
         await asyncio.wait_for(place_checkpoints(Home(tmp_path), ["x"], os.environ, notes.append, "no_such_module"), 20)
     assert notes
