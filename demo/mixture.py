@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
-from demo.examples import LANGUAGES, Draw, Example
+from demo.examples import LANGUAGES, Draw, Example, user
 from demo.skills import everyday, structured, tools
 
 CONVERSATION_TURNS_MAX = 9
+AROUND_SHARE, TURNS_AROUND_SHARE = 0.4, 0.15
 
 Maker = Callable[[Draw], Example]
 
@@ -52,20 +54,20 @@ _BASE: Mapping[str, float] = MappingProxyType(
     {
         "greeting": 3,
         "identity": 2,
-        "persona": 2,
+        "persona": 3,
         "brief": 3,
-        "facts": 7,
-        "arithmetic": 7,
+        "facts": 8,
+        "arithmetic": 12,
         "sentiment": 3,
         "topic": 3,
-        "memory": 4,
-        "unknown": 3,
+        "memory": 6,
+        "unknown": 7,
         "extraction": 6,
         "json_answer": 4,
-        "summary": 3,
-        "tool_call": 4,
-        "tool_result": 3,
-        "tool_unused": 1,
+        "summary": 5,
+        "tool_call": 7,
+        "tool_result": 6,
+        "tool_unused": 2,
     }
 )
 _ALL = MappingProxyType({**_BASE, "answer_language": 3, "translation": 7, "code": 4})
@@ -90,8 +92,22 @@ def draw_example(mixture: Mixture, rng: random.Random) -> Example:
     language = _weighted(mixture.languages, rng)
     draw = Draw(rng, language, held=False)
     if rng.random() < mixture.conversations:
-        return conversation(draw, mixture)
-    return MAKERS[_weighted(mixture.skills, rng)](draw)
+        return around(conversation(draw, mixture), draw, TURNS_AROUND_SHARE)
+    example = MAKERS[_weighted(mixture.skills, rng)](draw)
+    return example if example.skill == "greeting" else around(example, draw, AROUND_SHARE)
+
+
+def around(example: Example, draw: Draw, share: float) -> Example:
+    """With words around what a person says, such as of courtesy, in a share of the turns: so that a phrasing which is
+    new is not taken for another kind of question. The evaluation has none of them.
+    """
+
+    def said(message: Mapping[str, Any]) -> Mapping[str, Any]:
+        if message["role"] != "user" or draw.rng.random() >= share:
+            return message
+        return user(draw.choose(draw.words["wrap"]["around"]).format(t=message["content"]))
+
+    return replace(example, messages=tuple(said(message) for message in example.messages))
 
 
 def conversation(draw: Draw, mixture: Mixture) -> Example:

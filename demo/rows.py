@@ -81,6 +81,9 @@ class Pieces:
         """How many pieces number 0 stands for."""
         return VOCABULARY - len(self.ids) + 1
 
+    def have(self, others: "Pieces") -> bool:
+        return bool(torch.isin(others.ids, self.ids).all())
+
     def numbers(self, ids: torch.Tensor) -> torch.Tensor:
         return self._number[ids]
 

@@ -61,12 +61,14 @@ def train(options: Options, clock: Clock) -> None:
 
 
 def _learner(options: Options) -> Learner:
+    """Where the run stopped; anew, but with its weights, when the corpus has grown since."""
     plan = PLANS[options.name]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if options.state.exists():
-        return load_state(options.state, plan, device)
     _say(f"{options.name}: looking which pieces the corpus uses ...")
     pieces = Pieces.survey(MIXTURES[options.name], SEED, SURVEY_EXAMPLES)
+    if options.state.exists():
+        learner = load_state(options.state, plan, device)
+        return learner if learner.pieces.have(pieces) else start_from(options.state, plan, pieces, device)
     if plan.start is not None:
         return start_from(options.folder / f"{plan.start}.pt", plan, pieces, device)
     return Learner(plan, pieces, device)
