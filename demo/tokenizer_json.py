@@ -19,7 +19,7 @@ SPECIAL = ("<unk>", "<s>", "</s>")
 def write_tokenizer(model: Path, folder: Path) -> None:
     """tokenizer.model itself, tokenizer.json and tokenizer_config.json."""
     shutil.copyfile(model, folder / "tokenizer.model")
-    make_tokenizer(model).save(str(folder / "tokenizer.json"))
+    make_tokenizer(model).save(str(folder / "tokenizer.json"), pretty=False)
     unknown, begin, end = SPECIAL
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
