@@ -7,15 +7,14 @@ from typing import Any
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from billing import accounts, grants
+from billing import grants
 from billing.money import parse_amount, show_amount
 from cli.accounts.acting import Hands, hands, moment, print_json
 from cli.database import in_one_sentence
 from cli.terminal import tables
 from cli.usage import parse_time_ms
-from core.errors import SetupError
+from gateway.accounts.credit import Gift, book_correction, book_gift, book_top_up, change_credit_limit
 from gateway.accounts.organisations import find_organisation
-from gateway.accounts.trail import Target, record
 
 _KEY_BYTES = 16
 
@@ -27,66 +26,43 @@ def show(org: str, *, as_json: bool) -> None:
 
 
 def top_up(org: str, amount: str, *, key: str | None, note: str, as_json: bool) -> None:
-    amount_nano = _nano(amount)
+    nano = _nano(amount)
 
     def work(session: Session, did: Hands, organisation: str, own_key: str) -> None:
-        by = did.actor.label
-        grants.top_up(session, organisation, amount_nano, key=own_key, clock=did.clock, created_by=by, note=note)
+        book_top_up(session, organisation, nano, key=own_key, note=note, actor=did.actor, clock=did.clock)
 
-    _change(org, "credit.top_up", {"amount_nano": amount_nano, "note": note}, work, key=key, as_json=as_json)
+    _change(org, work, key=key, as_json=as_json)
 
 
 def grant(
     org: str, amount: str, *, expires: str | None, priority: int, key: str | None, note: str, as_json: bool
 ) -> None:
-    amount_nano = _nano(amount)
-    expires_ms = None if expires is None else parse_time_ms(expires, "--expires")
+    gift = Gift(_nano(amount), priority, None if expires is None else parse_time_ms(expires, "--expires"), note)
 
     def work(session: Session, did: Hands, organisation: str, own_key: str) -> None:
-        grants.grant(
-            session,
-            organisation,
-            amount_nano,
-            key=own_key,
-            clock=did.clock,
-            priority=priority,
-            expires_ms=expires_ms,
-            created_by=did.actor.label,
-            note=note,
-        )
+        book_gift(session, organisation, gift, key=own_key, actor=did.actor, clock=did.clock)
 
-    what = {"amount_nano": amount_nano, "expires_ms": expires_ms, "priority": priority, "note": note}
-    _change(org, "credit.grant", what, work, key=key, as_json=as_json)
+    _change(org, work, key=key, as_json=as_json)
 
 
 def correct(org: str, amount: str, *, against: grants.Against, key: str | None, note: str, as_json: bool) -> None:
-    amount_nano = _nano(amount, signed=True)
+    nano = _nano(amount, signed=True)
 
     def work(session: Session, did: Hands, organisation: str, own_key: str) -> None:
-        by = did.actor.label
-        grants.correct(
-            session,
-            organisation,
-            amount_nano,
-            against=against,
-            key=own_key,
-            clock=did.clock,
-            created_by=by,
-            note=note,
+        book_correction(
+            session, organisation, nano, against=against, key=own_key, note=note, actor=did.actor, clock=did.clock
         )
 
-    what = {"amount_nano": amount_nano, "against": against, "note": note}
-    _change(org, "credit.correct", what, work, key=key, as_json=as_json)
+    _change(org, work, key=key, as_json=as_json)
 
 
 def set_limit(org: str, amount: str, *, as_json: bool) -> None:
-    limit_nano = _nano(amount)
+    nano = _nano(amount)
 
-    def work(session: Session, _did: Hands, organisation: str, _key: str) -> None:
-        if not accounts.set_limit(session, organisation, limit_nano):
-            raise SetupError(f"{org} has used or holds more than that beyond its balance.")
+    def work(session: Session, did: Hands, organisation: str, _key: str) -> None:
+        change_credit_limit(session, organisation, nano, actor=did.actor, clock=did.clock)
 
-    _change(org, "credit.set_limit", {"limit_nano": limit_nano}, work, key=None, as_json=as_json)
+    _change(org, work, key=None, as_json=as_json)
 
 
 def _nano(amount: str, *, signed: bool = False) -> int:
@@ -94,30 +70,13 @@ def _nano(amount: str, *, signed: bool = False) -> int:
         return parse_amount(amount, signed=signed)
 
 
-def _change(
-    org: str,
-    action: str,
-    what: dict[str, Any],
-    work: Callable[[Session, Hands, str, str], None],
-    *,
-    key: str | None,
-    as_json: bool,
-) -> None:
-    """Do it and write it into the audit log in one transaction, then show how the account stands."""
+def _change(org: str, work: Callable[[Session, Hands, str, str], None], *, key: str | None, as_json: bool) -> None:
+    """Do it in one transaction with its entry in the audit log, then show how the account stands."""
     did = hands()
     own_key = did.ids.token(_KEY_BYTES) if key is None else key
     with did.changing() as session:
         organisation = find_organisation(session, org).id
         work(session, did, organisation, own_key)
-        record(
-            session,
-            did.actor,
-            action,
-            Target("credit_account", organisation),
-            organisation=organisation,
-            now_ms=did.clock.now_ms(),
-            after={**what, "key": own_key},
-        )
         facts = _facts(session, organisation)
     _print(facts, as_json=as_json)
 

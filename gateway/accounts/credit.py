@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from billing.accounts import lock_account, set_limit
-from billing.grants import GIVEN_PRIORITY, Grant, grant, top_up
+from billing.grants import GIVEN_PRIORITY, Against, Grant, correct, grant, top_up
 from core.clock import Clock
 from core.errors import CONFLICT, PlatformError
 from gateway.accounts.trail import Actor, Target, record
@@ -56,6 +56,28 @@ def book_gift(session: Session, organisation: str, gift: Gift, *, key: str, acto
         )
 
     return _given(session, organisation, "credit.grant", key, give, actor, clock)
+
+
+def book_correction(
+    session: Session,
+    organisation: str,
+    amount_nano: int,
+    *,
+    against: Against,
+    key: str,
+    note: str,
+    actor: Actor,
+    clock: Clock,
+) -> None:
+    """Credit that is given back (above 0) or taken away (below 0). Raises PlatformError: VALIDATION, CONFLICT."""
+    before_nano = lock_account(session, organisation).posted_nano
+    correct(
+        session, organisation, amount_nano, against=against, key=key, clock=clock, created_by=actor.label, note=note
+    )
+    after_nano = lock_account(session, organisation).posted_nano
+    if before_nano != after_nano:
+        after = {"posted_nano": after_nano, "key": key, "amount_nano": amount_nano, "against": against, "note": note}
+        _record(session, organisation, "credit.correct", actor, clock, {"posted_nano": before_nano}, after)
 
 
 def change_credit_limit(session: Session, organisation: str, limit_nano: int, *, actor: Actor, clock: Clock) -> None:

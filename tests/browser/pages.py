@@ -1,4 +1,4 @@
-"""The pages that a menu leads to, and some life for them to show."""
+"""The pages that a menu leads to, those that their tables lead to, and some life for them to show."""
 
 import httpx
 
@@ -10,6 +10,20 @@ def menu_of(person):
     page = person.go("")
     links = page.eval_on_selector_all("#menu a", "all => all.map(each => each.getAttribute('href'))")
     return [link.removeprefix("/console") for link in links]
+
+
+def pages_of(person):
+    """Those of the menu, one for each kind of row in their tables, and the person's own account."""
+    menu = menu_of(person)
+    found = {}
+    for path in menu:
+        page = person.go(path)
+        rows = page.eval_on_selector_all(
+            "main tbody a", "all => all.map(each => new URL(each.href)).map(url => url.pathname + url.search)"
+        )
+        within = [row.removeprefix("/console") for row in rows if row.startswith(f"/console{path}/")]
+        found.update({path: None}, **dict.fromkeys(within[:1]))
+    return [*found, "/profile"]
 
 
 def play(platform):

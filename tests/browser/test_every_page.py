@@ -1,9 +1,9 @@
-"""What holds for every page of the menu: nothing for axe-core to find, nothing wider than a phone, no error."""
+"""What holds for every page: nothing for axe-core to find, nothing wider than a phone, no error."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.browser.pages import menu_of, play
+from tests.browser.pages import pages_of, play
 
 PHONE = {"width": 390, "height": 800}
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
@@ -27,7 +27,7 @@ def faults(page):
 def test_every_page_and_every_dialog_is_accessible(played, browsing, operator_state, theme):
     person = browsing(operator_state, color_scheme=theme, reduced_motion="reduce")
     found = {}
-    for path in menu_of(person):
+    for path in pages_of(person):
         page = person.go(path)
         page.wait_for_load_state("load")
         found[path] = faults(page)
@@ -43,7 +43,7 @@ def test_every_page_and_every_dialog_is_accessible(played, browsing, operator_st
 def test_no_page_is_wider_than_a_phone(played, browsing, operator_state):
     person = browsing(operator_state, viewport=PHONE)
     wide = {}
-    for path in menu_of(person):
+    for path in pages_of(person):
         page = person.go(path)
         page.wait_for_load_state("load")
         width = page.evaluate("document.documentElement.scrollWidth")
@@ -54,6 +54,6 @@ def test_no_page_is_wider_than_a_phone(played, browsing, operator_state):
 
 def test_every_page_does_without_scripts(played, browsing, operator_state):
     person = browsing(operator_state, java_script_enabled=False)
-    for path in menu_of(person):
+    for path in pages_of(person):
         page = person.go(path)
         assert page.locator("h1").inner_text()

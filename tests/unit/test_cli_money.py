@@ -3,11 +3,14 @@
 import json
 
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from cli import credit, prices
 from cli.migrate import run
+from core.db import connect_database
 from core.errors import SetupError
+from gateway.accounts.models import AuditEntry
 
 PLAN = 'requests_per_minute = 1\ntokens_per_minute = 1\nconcurrency = 1\ncredit = "1.50"\n'
 
@@ -43,9 +46,30 @@ def test_credit_from_the_plan_to_a_correction(home):
     assert [each["kind"] for each in given["grants"]] == ["promo", "plan", "topup"]
     assert call(credit.app, "correct", "default", "-1", "--against", "cash")["balance"] == "10.75"
     assert call(credit.app, "set-limit", "default", "5")["available"] == "15.75"
+    for _ in range(2):
+        assert call(credit.app, "correct", "default", "1", "--against", "loss", "--key", "c")["balance"] == "11.75"
+    assert call(credit.app, "correct", "default", "-1", "--against", "cash")["balance"] == "10.75"
     answer = CliRunner().invoke(credit.app, ["show", "default"])
     assert "balance    10.75" in answer.stdout
     assert "thanks" in answer.stdout
+
+
+def test_each_act_is_in_the_audit_log_once_with_what_was_before(home):
+    for _ in range(2):
+        call(credit.app, "top-up", "default", "10", "--key", "invoice-7")
+        call(credit.app, "correct", "default", "-1", "--against", "cash", "--key", "mistake")
+        call(credit.app, "set-limit", "default", "5")
+    database = connect_database(f"sqlite:///{home / 'home' / 'tramontane.sqlite3'}")
+    with database.reading() as session:
+        entries = session.scalars(
+            select(AuditEntry).where(AuditEntry.target_kind == "credit_account").order_by(AuditEntry.id)
+        ).all()
+        acts = [(entry.action, entry.before, entry.after) for entry in entries if entry.action != "credit.grant"]
+    database.close()
+    assert [action for action, _, _ in acts] == ["credit.top_up", "credit.correct", "credit.set_limit"]
+    assert acts[1][1] == {"posted_nano": 11_500_000_000}
+    assert acts[1][2]["posted_nano"] == 10_500_000_000
+    assert acts[2][1:] == ({"limit_nano": 0}, {"limit_nano": 5_000_000_000})
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,10 @@ import json
 import re
 
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
+from billing.celery_main import BooksGauge
+from billing.check import Findings
 from core.queue.base import QueueStats, TierStats
 from gateway.metrics import GatewayMetrics
 from tests.compose_file import ROOT
@@ -25,9 +28,11 @@ def metrics_asked_for():
     return {name.removesuffix("_bucket") for name in found}
 
 
-def test_dashboard_and_alerts_ask_for_metrics_that_a_gateway_exports():
+def test_dashboard_and_alerts_ask_for_metrics_that_gateways_or_the_check_of_the_books_export():
     stats = QueueStats({"mistral-tiny": TierStats(0, 0, 1, 0)}, 0, 0, 0)
-    text = GatewayMetrics(None).render(stats).decode()
+    checked = CollectorRegistry()
+    BooksGauge(checked).show(Findings())
+    text = (GatewayMetrics(None).render(stats) + generate_latest(checked)).decode()
     exported = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE)) | {"up"}
     assert metrics_asked_for() <= exported
     assert len(metrics_asked_for()) > 12
