@@ -68,6 +68,11 @@ class Tier:
         return str(response.json()["description"])
 
 
+def written(name: str) -> Sequence[Mapping[str, Any]]:
+    """The conversations of a tier, without its part."""
+    return tuple(tomllib.loads((CONVERSATIONS / f"{name}.toml").read_text(encoding="utf-8"))["conversations"])
+
+
 async def talk(tier: Tier, conversation: Mapping[str, Any]) -> Iterator[str]:
     """Each turn of the person and what the tier says to it, knowing all that was said before."""
     messages: list[Message] = []
@@ -105,7 +110,7 @@ async def tokens_per_second(tier: Tier) -> float:
 async def _try(name: str, client: httpx.AsyncClient, clock: Clock) -> None:
     tier = Tier(client, name, clock)
     _say(f"### {name}\n\n{await tier.describe()}\n")
-    for conversation in tomllib.loads((CONVERSATIONS / f"{name}.toml").read_text(encoding="utf-8"))["conversations"]:
+    for conversation in written(name):
         for line in await talk(tier, conversation):
             _say(line)
     greedy, drawn = await is_steady(tier, temperature=0), await is_steady(tier, temperature=0.7, random_seed=SEED)
