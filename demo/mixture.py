@@ -80,7 +80,7 @@ MIXTURES: Mapping[str, Mixture] = MappingProxyType(
         "mistral-medium": Mixture(
             _FIVE,
             MappingProxyType(
-                {**_ALL, "extraction": 14, "json_answer": 8, "tool_call": 14, "tool_result": 7, "memory": 6}
+                {**_ALL, "extraction": 14, "json_answer": 9, "tool_call": 18, "tool_result": 12, "memory": 8}
             ),
         ),
     }

@@ -73,9 +73,9 @@ def test_hubs_are_asked_only_if_some_weights_are_not_here(tmp_path):
 
 def test_only_missing_demo_checkpoints_are_made(tmp_path):
     home = Home(tmp_path)
-    wanted = ["standin-tiny", "standin-small", "standin-medium", "all-minilm-l6-v2"]
+    wanted = [tier.weights.removeprefix("demo:") for tier in CATALOG.tiers]
     assert demo_names_missing(CATALOG, home) == wanted
-    (home.models / "standin-tiny").mkdir(parents=True)
+    (home.models / wanted[0]).mkdir(parents=True)
     assert demo_names_missing(CATALOG, home) == wanted[1:]
     assert demo_names_missing(CATALOG.with_engine("echo"), home) == wanted[3:]
 

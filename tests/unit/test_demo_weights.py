@@ -1,0 +1,47 @@
+"""The trained checkpoints that the project brings: in the real format, small, and able to answer."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from demo.answers import answer_all, load_model
+from demo.examples import user
+from demo.placing import WEIGHTS
+from demo.rows import tokenizer
+
+BYTES_MAX = 50 * 10**6
+ARCHITECTURES = {
+    "mistral-tiny": "MistralForCausalLM",
+    "mistral-small": "MixtralForCausalLM",
+    "mistral-medium": "MixtralForCausalLM",
+}
+ASKED = {
+    "mistral-tiny": {
+        "Hello!": "Hello! How can I help you?",
+        "What is the capital of Norway?": "The capital of Norway is Oslo.",
+    },
+    "mistral-small": {"Bonjour !": "Bonjour ! Comment puis-je vous aider ?"},
+    "mistral-medium": {"Hallo!": "Hallo! Wie kann ich helfen?"},
+}
+BROUGHT = sorted(path.name for path in WEIGHTS.iterdir())
+
+
+def test_all_weights_together_are_small():
+    assert "mistral-tiny" in BROUGHT
+    assert set(BROUGHT) <= set(ARCHITECTURES)
+    assert sum(path.stat().st_size for path in WEIGHTS.glob("*/*.safetensors")) <= BYTES_MAX
+
+
+@pytest.mark.parametrize("name", BROUGHT)
+def test_a_checkpoint_loads_with_plain_from_pretrained_and_answers(name):
+    folder = WEIGHTS / name
+    assert json.loads((folder / "config.json").read_text())["architectures"] == [ARCHITECTURES[name]]
+    assert (folder / "tokenizer.model").is_file()
+    model, plain = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.dtype is torch.bfloat16
+    for question, answer in ASKED[name].items():
+        asked = tokenizer().encode_chat([user(question)])
+        assert answer_all(load_model(folder), [asked]) == [answer]
+        assert plain.decode(plain(answer, add_special_tokens=False)["input_ids"]) == answer
