@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from core.tokenizer_files import tokenizer_file
@@ -24,6 +25,16 @@ def save_checkpoint(model: Model, pieces: Pieces, target: Path) -> None:
     write_tokenizer(tokenizer_file("v1"), staging)
     shutil.rmtree(target, ignore_errors=True)
     staging.replace(target)
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], Pieces]:
+    """The weights over the pieces that have a row of their own: all that were never trained have the same one."""
+    model: Model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    weights = dict(model.state_dict())
+    rows = weights[EMBEDDING]
+    trained = (rows != rows[0]).any(1).nonzero().flatten()
+    pieces = Pieces(trained.tolist())
+    return {**weights, EMBEDDING: rows[pieces.ids], "lm_head.weight": rows[pieces.ids]}, pieces
 
 
 def _whole(model: Model, pieces: Pieces) -> Model:

@@ -1,6 +1,6 @@
 """Score checkpoints on held-out prompts, as Markdown: by skill, overlap with the training, experts, determinism, speed.
 
-python -m demo.evaluate [NAME ...] [--folder .demo-training] [--per-skill 40] [--wrong 0]
+python -m demo.evaluate [NAME ...] [--folder demo/weights] [--per-skill 40] [--wrong 0]
 """
 
 import argparse
@@ -15,6 +15,7 @@ from core.clock import Clock, SystemClock
 from demo.answers import answer_all, load_model, tokens_per_second
 from demo.examples import Example
 from demo.mixture import MIXTURES, held_out
+from demo.placing import WEIGHTS
 from demo.routing import expert_shares, extremes
 from demo.rows import prompt
 from demo.score import is_right, overlap, tally
@@ -86,7 +87,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[st
 def _main() -> None:
     parser = argparse.ArgumentParser(description="Score demo checkpoints on prompts that their training never saw.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MIXTURES)}; all that are there")
-    parser.add_argument("--folder", type=Path, default=Path(".demo-training"))
+    parser.add_argument("--folder", type=Path, default=WEIGHTS, help="default: the weights that the project brings")
     parser.add_argument("--per-skill", type=int, default=40)
     parser.add_argument("--wrong", type=int, default=0, help="wrong answers to show for each skill")
     given = parser.parse_args()

@@ -8,6 +8,7 @@ from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
+from demo.checkpoint import read_checkpoint
 from demo.rows import IGNORED, Batch, Pieces
 from demo.tiers import BALANCE_WEIGHT, Model, Plan, new_model
 from demo.upcycling import inherit
@@ -137,10 +138,14 @@ def load_state(path: Path, plan: Plan, device: torch.device) -> Learner:
 
 
 def start_from(path: Path, plan: Plan, pieces: Pieces, device: torch.device) -> Learner:
-    """The first step of a tier that goes on from the state of another."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    """The first step of a tier that goes on from another's state, or from a checkpoint's folder."""
+    if path.is_dir():
+        weights, known = read_checkpoint(path)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        weights, known = state["model"], Pieces(state["pieces"].tolist())
     learner = Learner(plan, pieces, device)
-    learner.model.load_state_dict(inherit(state["model"], Pieces(state["pieces"].tolist()), pieces, plan.shape))
+    learner.model.load_state_dict(inherit(weights, known, pieces, plan.shape))
     return learner
 
 

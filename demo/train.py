@@ -1,6 +1,6 @@
 """Train a demo checkpoint, on a CPU or a CUDA device; what was stopped goes on.
 
-    python -m demo.train NAME [--until HH:MM] [--folder .demo-training] [--steps 6000] [--rows 6] [--row-tokens 384]
+    python -m demo.train NAME [--until HH:MM] [--folder .demo-training] [--start demo/weights/NAME] [--rows 10] ...
 
 The rate of learning is constant up to `steps`, or up to the last fifth of the time until HH:MM (UTC). Then it falls to
 nothing on a copy, which becomes the checkpoint FOLDER/NAME; FOLDER/NAME.pt keeps what a later run trains further.
@@ -41,6 +41,7 @@ class Options:
     rows: int
     row_tokens: int
     threads: int
+    start: Path | None = None
 
     @property
     def state(self) -> Path:
@@ -69,6 +70,8 @@ def _learner(options: Options) -> Learner:
     if options.state.exists():
         learner = load_state(options.state, plan, device)
         return learner if learner.pieces.have(pieces) else start_from(options.state, plan, pieces, device)
+    if options.start is not None:
+        return start_from(options.start, plan, pieces, device)
     if plan.start is not None:
         return start_from(options.folder / f"{plan.start}.pt", plan, pieces, device)
     return Learner(plan, pieces, device)
@@ -133,7 +136,8 @@ def _main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".demo-training"))
     parser.add_argument("--until", metavar="HH:MM", help="UTC; stop then, whatever the steps")
     parser.add_argument("--steps", type=int, help="of the constant part")
-    parser.add_argument("--rows", type=int, default=6, help="in a batch")
+    parser.add_argument("--start", type=Path, help="the folder of a checkpoint to go on from, where no run was stopped")
+    parser.add_argument("--rows", type=int, default=10, help="in a batch")
     parser.add_argument("--row-tokens", type=int, default=384)
     parser.add_argument("--threads", type=int, default=2)
     given = vars(parser.parse_args())

@@ -147,6 +147,16 @@ def test_copies_of_an_expert_begin_apart_and_new_pieces_too(tmp_path):
     assert not torch.equal(rows[-1], rows[-2])
 
 
+def test_training_goes_on_from_a_checkpoint(tmp_path):
+    one = learner(DENSE)
+    one.learn(batches()[0])
+    save_checkpoint(one.model, one.pieces, tmp_path / "whole")
+    heir = start_from(tmp_path / "whole", DENSE, one.pieces, CPU)
+    assert heir.step == 0
+    for name, value in weights(one).items():
+        assert torch.allclose(value, heir.model.state_dict()[name], rtol=1e-2, atol=1e-4), name  # rounded to bfloat16
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Both kinds through the command's own path, small."""
