@@ -56,7 +56,7 @@ conformance: $(VENV)/.dev $(CLIENTS:%=.venv-client-%/.installed) .venv-litellm/.
 demo-train: $(VENV)/.models ## Train the demo checkpoints into .demo-training, on a GPU if there is one; ARGS="--until 18:00" stops each then
 	@for name in mistral-tiny mistral-small mistral-medium; do $(BIN)/python -m demo.train $$name $(ARGS) || exit; done
 
-demo-eval: $(VENV)/.models ## Score them on prompts that they never saw; ARGS="mistral-tiny --folder FOLDER"
+demo-eval: $(VENV)/.models ## Score the shipped ones on prompts that they never saw; ARGS="mistral-tiny --folder .demo-training"
 	@$(BIN)/python -m demo.evaluate $(ARGS)
 
 bench-gateway: $(VENV)/.dev .venv-litellm/.installed ## What the gateway costs, beside a bare FastAPI app and LiteLLM: docs/benchmarks/gateway.md
