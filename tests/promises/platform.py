@@ -123,11 +123,12 @@ class Platform(Installation):
         self.secrets.append(made["key"])
         return Tenant(organisation, organisation, made["key"], made["id"])
 
-    def client(self, tenant, connections=64):
+    def client(self, tenant, connections=64, *, kept=True):
+        """`kept` False: a connection for each request, so that whichever gateway is awake takes it."""
         return httpx.AsyncClient(
             base_url=self.base_url,
             headers={"Authorization": f"Bearer {tenant.key}"},
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            limits=httpx.Limits(connections, connections if kept else 0),
             timeout=BOUND_S,
         )
 

@@ -87,7 +87,7 @@ def test_requests_are_counted_once_by_all_gateways(platform, full, figures):
     spacing_s = window_ms / 1_000 / limit / 10
 
     async def run():
-        async with platform.client(tenant, connections=96) as client:
+        async with platform.client(tenant, connections=96, kept=False) as client:
             began_s, answers = time.monotonic(), []
             async with asyncio.TaskGroup() as group:
                 while (now_s := time.monotonic()) < began_s + offered_s:
