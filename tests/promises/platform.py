@@ -128,7 +128,7 @@ class Platform(Installation):
         return httpx.AsyncClient(
             base_url=self.base_url,
             headers={"Authorization": f"Bearer {tenant.key}"},
-            limits=httpx.Limits(connections, connections if kept else 0),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections if kept else 0),
             timeout=BOUND_S,
         )
 
