@@ -21,7 +21,7 @@ from core.clock import Clock, SystemClock
 CONVERSATIONS = Path(__file__).parent / "conversations"
 NAMES = ("mistral-tiny", "mistral-small", "mistral-medium")
 ANSWER_TOKENS_MAX = 96
-BATCH = 32  # callers at once, as many as fill the slots of a batch
+BATCH = 48  # callers at once: the slots of each tier in tramontane.toml
 SEED = 7
 PROMPTS = (
     "Hello!",
