@@ -2,7 +2,7 @@
 
     python -m demo.train NAME [--until HH:MM] [--folder .demo-training] [--start demo/weights/NAME] [--rows 10] ...
 
-The rate of learning is constant up to `steps`, or up to the last fifth of the time until HH:MM (UTC). Then it falls to
+The rate of learning is constant up to `steps`, or up to the last fifth of the time until HH:MM (UTC); then it falls to
 nothing on a copy, which becomes the checkpoint FOLDER/NAME; FOLDER/NAME.pt keeps what a later run trains further.
 """
 
@@ -26,7 +26,7 @@ from demo.tiers import PLANS
 
 SEED = 2_312
 SURVEY_EXAMPLES = 6_000  # that tell which pieces are used
-COOLING_SHARE = 0.2
+COOLING_SHARE = 0.2  # of the time or of the steps
 SAVE_EVERY_S = 300.0
 LOG_EVERY_STEPS = 20
 LOADERS_MAX = 12  # processes that make examples for a CUDA device
@@ -42,6 +42,7 @@ class Options:
     row_tokens: int
     threads: int
     start: Path | None = None
+    cooling: float = COOLING_SHARE
 
     @property
     def state(self) -> Path:
@@ -80,7 +81,7 @@ def _learner(options: Options) -> Learner:
 def _constant(options: Options, learner: Learner, clock: Clock, end_s: float | None) -> None:
     """Until the steps are done or the time for cooling has come."""
     start_s = saved_s = clock.monotonic_s()
-    cooling_s = None if end_s is None else end_s - COOLING_SHARE * (end_s - start_s)
+    cooling_s = None if end_s is None else end_s - options.cooling * (end_s - start_s)
     for batch in _batches(options, learner, clock, options.steps - learner.step):
         learner.learn(batch)
         now_s = clock.monotonic_s()
@@ -93,7 +94,7 @@ def _constant(options: Options, learner: Learner, clock: Clock, end_s: float | N
 
 def _cool(options: Options, learner: Learner, clock: Clock, end_s: float | None) -> None:
     """The rate falls in a straight line, by the time that is left or by steps."""
-    start_s, steps = clock.monotonic_s(), max(1, int(COOLING_SHARE * learner.step))
+    start_s, steps = clock.monotonic_s(), max(1, int(options.cooling * learner.step))
     for index, batch in enumerate(_batches(options, learner, clock, options.steps if end_s else steps)):
         done = index / steps if end_s is None else (clock.monotonic_s() - start_s) / max(1e-9, end_s - start_s)
         if done >= 1:
@@ -138,6 +139,7 @@ def _main() -> None:
     parser.add_argument("--steps", type=int, help="of the constant part")
     parser.add_argument("--start", type=Path, help="the folder of a checkpoint to go on from, where no run was stopped")
     parser.add_argument("--rows", type=int, default=10, help="in a batch")
+    parser.add_argument("--cooling", type=float, default=COOLING_SHARE, help="share of the time, or of the steps")
     parser.add_argument("--row-tokens", type=int, default=384)
     parser.add_argument("--threads", type=int, default=2)
     given = vars(parser.parse_args())
