@@ -156,7 +156,8 @@ class SqlPrincipals:
         if loaded.principal is None:
             until_s = asked_s + self._settings.refused_s
             return _Answer(None, loaded.refusal, until_s, until_s)
-        left_s = float("inf") if loaded.until_ms is None else (loaded.until_ms - now_ms) / 1000
+        # The millisecond that has begun is taken for over: what ends is asked for anew rather than believed too long.
+        left_s = float("inf") if loaded.until_ms is None else max(0, loaded.until_ms - now_ms - 1) / 1000
         fresh_until_s = asked_s + min(self._settings.fresh_s, left_s)
         return _Answer(loaded.principal, "", fresh_until_s, asked_s + min(self._settings.stale_s, left_s))
 
