@@ -11,8 +11,7 @@ from core.tokenizer_files import tokenizer_file
 from demo.rows import VOCABULARY, Pieces
 from demo.tiers import Model
 from demo.tokenizer_json import write_tokenizer
-
-EMBEDDING = "model.embed_tokens.weight"
+from demo.upcycling import EMBEDDING, HEAD
 
 
 def save_checkpoint(model: Model, pieces: Pieces, target: Path) -> None:
@@ -34,7 +33,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], Pieces]:
     rows = weights[EMBEDDING]
     trained = (rows != rows[0]).any(1).nonzero().flatten()
     pieces = Pieces(trained.tolist())
-    return {**weights, EMBEDDING: rows[pieces.ids], "lm_head.weight": rows[pieces.ids]}, pieces
+    return {**weights, EMBEDDING: rows[pieces.ids], HEAD: rows[pieces.ids]}, pieces
 
 
 def _whole(model: Model, pieces: Pieces) -> Model:
@@ -45,6 +44,6 @@ def _whole(model: Model, pieces: Pieces) -> Model:
     rows = weights[EMBEDDING]
     embedding = rows[0].expand(VOCABULARY, -1).clone()
     embedding[pieces.ids] = rows
-    whole.load_state_dict({**weights, EMBEDDING: embedding, "lm_head.weight": embedding})
+    whole.load_state_dict({**weights, EMBEDDING: embedding, HEAD: embedding})
     whole.generation_config = model.generation_config
     return whole.to(torch.bfloat16)

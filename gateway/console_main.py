@@ -2,6 +2,7 @@
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 from core.errors import SetupError
@@ -21,7 +22,7 @@ def main() -> int:
     os.nice(NICENESS)
     # Here the pages are served, and handed on no further.
     own = settings.model_copy(update={"console_socket": None})
-    return run_gateway("console", own, lambda _settings: _listen(path, settings.backlog))
+    return run_gateway("console", own, partial(_listen, path, settings.backlog))
 
 
 def _listen(path: Path, backlog: int) -> socket.socket:

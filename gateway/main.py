@@ -5,6 +5,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -56,10 +57,11 @@ MS_PER_S = 1_000
 
 def main() -> int:
     """The exit code: 0 after a drain. Raises SetupError with one sentence."""
-    return run_gateway("gateway", read_settings(GatewaySettings), listening_socket)
+    settings = read_settings(GatewaySettings)
+    return run_gateway("gateway", settings, partial(listening_socket, settings))
 
 
-def run_gateway(name: str, settings: GatewaySettings, listening: Callable[[GatewaySettings], socket.socket]) -> int:
+def run_gateway(name: str, settings: GatewaySettings, listening: Callable[[], socket.socket]) -> int:
     """`name` stands in its log; `listening` is asked for its socket once it could answer."""
     log = set_up_logs(name, settings.log_level)
     catalog = catalog_for(settings)
@@ -79,7 +81,7 @@ async def _serve(
     clock: Clock,
     ids: IdSource,
     log: structlog.stdlib.BoundLogger,
-    listening: Callable[[GatewaySettings], socket.socket],
+    listening: Callable[[], socket.socket],
 ) -> int:
     submitter = ids.token(SUBMITTER_BYTES)
     bounds = queue_settings(catalog, settings.cell, settings.lease_ms)
@@ -131,7 +133,7 @@ async def _serve(
     )
     settle_memory()
     try:
-        return await serve_http(services, listening(settings))
+        return await serve_http(services, listening())
     finally:
         await exchange.close()
         await funding.close()
