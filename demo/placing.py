@@ -2,9 +2,11 @@
 
     python -m demo.placing [--copy] HOME [NAME ...]
 
-Without --copy what exists is linked; with it it is copied, for a home that is also read where its package is not.
+Without --copy what exists is linked; with it it is copied, for a home that is also read where its package is not. What
+an earlier release put there is replaced.
 """
 
+import filecmp
 import os
 import shutil
 import sys
@@ -33,7 +35,10 @@ COPY = "--copy"
 
 
 def place_checkpoints(home: Path, names: Iterable[str], progress: Callable[[str], None], *, copy: bool = False) -> None:
-    """Put each missing checkpoint into home/models/NAME; `progress` gets one line for each. SetupError: unknown."""
+    """Put each missing or outdated checkpoint into home/models/NAME; `progress` gets a line for each that it puts.
+
+    Raises SetupError for an unknown name.
+    """
     wanted = tuple(names)
     unknown = sorted(set(wanted) - set(NAMES))
     if unknown:
@@ -42,17 +47,28 @@ def place_checkpoints(home: Path, names: Iterable[str], progress: Callable[[str]
     models.mkdir(parents=True, exist_ok=True)
     for name in wanted:
         target = models / name
-        if target.exists():
+        if _is_current(target, name):
             continue
         if name in STANDINS:
             progress(f"Making {name}: a small stand-in with random weights")
             _whole(target, partial(_make, name))
         elif copy:
             progress(f"Copying {name}")
+            _remove(target)
             _whole(target, partial(shutil.copytree, BROUGHT[name], dirs_exist_ok=True))
         else:
             progress(f"Linking {name}")
+            _remove(target)
             _link(BROUGHT[name], target)
+
+
+def _is_current(target: Path, name: str) -> bool:
+    """A stand-in is never outdated; what is brought is compared file by file, by size and time first."""
+    if name in STANDINS or not target.exists():
+        return target.exists()
+    source = BROUGHT[name]
+    files = [path.name for path in source.iterdir() if path.is_file()]
+    return target.samefile(source) or len(filecmp.cmpfiles(source, target, files)[0]) == len(files)
 
 
 def _make(name: str, folder: Path) -> None:
@@ -79,6 +95,14 @@ def _publish(staging: Path, target: Path) -> None:
         if not target.exists():
             raise
         # Another process made the same checkpoint in the meantime; it is the same one.
+
+
+def _remove(target: Path) -> None:
+    """An earlier release's. A worker that serves it has read it, and is restarted to serve the new one."""
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from core.errors import SetupError
-from demo.placing import EMBEDDER, place_checkpoints
+from demo.placing import BROUGHT, EMBEDDER, place_checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,24 @@ def test_the_embedding_model_is_copied_where_its_package_will_not_be(tmp_path):
     assert (folder / "tokenizer.json").is_file()
     assert not (folder / "tokenizer.json").is_symlink()
     assert lines == [f"Copying {EMBEDDER}"]
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("was_link", [False, True])
+def test_what_an_earlier_release_put_there_is_replaced_once(tmp_path, copy, was_link):
+    earlier = tmp_path / "earlier"
+    shutil.copytree(BROUGHT["mistral-tiny"], earlier)
+    (earlier / "model.safetensors").write_bytes(b"other weights")
+    target = tmp_path / "models" / "mistral-tiny"
+    target.parent.mkdir()
+    target.symlink_to(earlier) if was_link else shutil.copytree(earlier, target)
+    lines: list[str] = []
+    for _ in range(2):
+        place_checkpoints(tmp_path, ("mistral-tiny",), lines.append, copy=copy)
+    assert len(lines) == 1
+    assert digest(target) == digest(BROUGHT["mistral-tiny"])
+    assert digest(earlier) != digest(target)
+    assert [path.name for path in target.parent.iterdir()] == ["mistral-tiny"]
 
 
 def test_nothing_is_left_behind_when_writing_fails(tmp_path, monkeypatch):
