@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
-from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from demo.checkpoint import read_checkpoint
+from demo.routing import imbalance
 from demo.rows import IGNORED, Batch, Pieces
 from demo.tiers import BALANCE_WEIGHT, Model, Plan, new_model
 from demo.upcycling import inherit
@@ -74,8 +74,7 @@ class Learner:
         loss = cross_entropy(logits.float() + self._many, wanted)
         if not sparse:
             return loss, torch.zeros((), device=self.device)
-        balance = load_balancing_loss_func(out.router_logits, self.plan.shape.experts, 2)
-        return loss, torch.as_tensor(balance)
+        return loss, imbalance(out.router_logits)
 
     def describe(self) -> str:
         count = sum(parameter.numel() for parameter in self.model.parameters())

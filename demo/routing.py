@@ -1,12 +1,23 @@
-"""Which experts the tokens of a mixture of experts go to, by domain and layer."""
+"""Which experts the tokens of a mixture of experts go to, by domain and layer, and the loss that evens them out."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from demo.examples import Example
 from demo.rows import encode
-from demo.tiers import Model
+from demo.tiers import CHOSEN, Model
+
+
+def imbalance(router_logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean over the layers of Mixtral's load-balancing loss: 2 where all experts are used alike.
+
+    `router_logits` are [tokens, experts] for each layer. The library's function adds all layers' counts up first, so
+    that an expert which gets nothing in one layer is made up for by its number in another; hence one call for each.
+    """
+    losses = [load_balancing_loss_func((layer,), layer.shape[1], CHOSEN) for layer in router_logits]
+    return torch.stack([torch.as_tensor(loss) for loss in losses]).mean()
 
 
 def expert_shares(model: Model, examples: Sequence[Example]) -> Mapping[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from transformers import GenerationConfig, MistralConfig, MistralForCausalLM, Mi
 from demo.rows import BOS_ID, EOS_ID, VOCABULARY
 
 POSITIONS_MAX = 2_048
+CHOSEN = 2  # experts for each token
 BALANCE_WEIGHT = 0.02
 
 Model: TypeAlias = MistralForCausalLM | MixtralForCausalLM
@@ -68,7 +69,7 @@ def new_model(shape: Shape, vocabulary: int = VOCABULARY) -> Model:
         "eos_token_id": EOS_ID,
     }
     if shape.experts:
-        routing = {"num_local_experts": shape.experts, "num_experts_per_tok": 2}
+        routing = {"num_local_experts": shape.experts, "num_experts_per_tok": CHOSEN}
         model: Model = MixtralForCausalLM(MixtralConfig(**shared, **routing, router_aux_loss_coef=BALANCE_WEIGHT))
     else:
         model = MistralForCausalLM(MistralConfig(**shared))

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 import torch
 
 from demo.rows import Pieces
-from demo.tiers import Shape
+from demo.tiers import CHOSEN, Shape
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-CHOSEN = 2  # experts for each token
 NOISE = 0.02  # of a matrix's own spread: what lets two copies of a part become different
 ROUTER_SPREAD = 0.02
 

@@ -17,7 +17,7 @@ from demo.checkpoint import save_checkpoint
 from demo.evaluate import report
 from demo.learning import Learner, load_state, save_state, start_from
 from demo.mixture import MIXTURES, held_out
-from demo.routing import expert_shares, extremes
+from demo.routing import expert_shares, extremes, imbalance
 from demo.rows import BOS_ID, EOS_ID, IGNORED, VOCABULARY, Batches, Pieces, encode, prompt, tokenizer
 from demo.score import tally
 from demo.tiers import PLANS, Plan, Shape
@@ -67,6 +67,18 @@ def test_the_loss_falls_and_experts_change_too(plan):
     assert losses[-1] < losses[0] - 0.2
     unchanged = [name for name, value in one.model.state_dict().items() if torch.equal(value, before[name])]
     assert unchanged == []
+
+
+def test_layers_that_use_half_of_their_experts_do_not_make_up_for_each_other():
+    def used(experts):
+        logits = torch.zeros(64, 8)
+        for token in range(64):
+            logits[token, [experts[token % len(experts)], experts[(token + 1) % len(experts)]]] = 9.0
+        return logits
+
+    even, first, second = used(range(8)), used(range(4)), used(range(4, 8))
+    assert math.isclose(float(imbalance((even, even))), 2.0, rel_tol=1e-2)
+    assert math.isclose(float(imbalance((first, second))), 4.0, rel_tol=1e-2)
 
 
 def test_examples_in_a_row_do_not_see_each_other():
