@@ -70,7 +70,7 @@ _BASE: Mapping[str, float] = MappingProxyType(
         "tool_unused": 2,
     }
 )
-_ALL = MappingProxyType({**_BASE, "answer_language": 5, "translation": 12, "code": 6})
+_ALL = MappingProxyType({**_BASE, "answer_language": 5, "translation": 16, "code": 5})
 _FIVE = MappingProxyType(dict.fromkeys(LANGUAGES, 1.0))  # what starts from mistral-tiny knows English
 
 MIXTURES: Mapping[str, Mixture] = MappingProxyType(

@@ -37,6 +37,17 @@ def test_no_phrasing_is_both_trained_and_held_out(name):
         assert len(set(held)) == len(held)
 
 
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_what_one_skill_holds_out_no_other_trains_on(name):
+    trained, held = set(), set()
+    for section in sections(corpus(name)):
+        for key, phrasings in section.items():
+            if isinstance(phrasings, list):
+                (held if key.startswith("held") else trained).update(phrasings)
+    assert len(held) > 50
+    assert not trained & held
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("skill", MAKERS)
