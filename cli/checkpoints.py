@@ -1,4 +1,4 @@
-"""Demo checkpoints that are missing are put in place by a child: it needs torch, which this process never imports."""
+"""Missing or outdated demo checkpoints are put in place by a child: it may need torch, never imported here."""
 
 import asyncio
 import sys
@@ -14,8 +14,11 @@ LINES_KEPT = 12
 
 async def place_checkpoints(
     home: Home, names: Sequence[str], env: Mapping[str, str], note: Callable[[str], None], module: str = MODULE
-) -> None:
-    """Run until they are there; `note` gets each line that it prints. Raises SetupError with its last lines."""
+) -> bool:
+    """Run until they are there; whether any was not. `note` gets each line of what is done.
+
+    Raises SetupError with the child's last lines.
+    """
     process = await asyncio.create_subprocess_exec(
         *tethered((sys.executable, "-P", "-m", module, str(home.root), *names)),
         env=dict(env),
@@ -38,3 +41,4 @@ async def place_checkpoints(
             await process.wait()
     if code != 0:
         raise SetupError("\n".join([f"The demo checkpoints could not be put in place ({ending(code)}).", *last]))
+    return bool(last)

@@ -64,14 +64,14 @@ def weights_are_local(weights: str) -> bool:
     return weights.startswith(DEMO) or Path(weights).exists()
 
 
-def demo_names_missing(catalog: Catalog, home: Home) -> list[str]:
-    """Demo checkpoints that a tier wants and that are not in home yet. The fake engines need none."""
+def demo_names(catalog: Catalog) -> list[str]:
+    """The demo checkpoints that tiers want. The fake engines need none."""
     wanted = [
         tier.weights.removeprefix(DEMO)
         for tier in catalog.tiers
         if tier.weights.startswith(DEMO) and tier.engine not in {"echo", "hash"}
     ]
-    return [name for name in dict.fromkeys(wanted) if not (home.models / name).exists()]
+    return list(dict.fromkeys(wanted))
 
 
 def process_table(home: Home, catalog: Catalog, env: Mapping[str, str], gateways: Gateways) -> list[ProcessSpec]:

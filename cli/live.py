@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from cli.catch_up import CONSUMER, caught_up
 from cli.checkpoints import place_checkpoints
-from cli.children import COLLECTOR_STAGE, Backends, Gateways, demo_names_missing, environment_of, process_table
+from cli.children import COLLECTOR_STAGE, Backends, Gateways, demo_names, environment_of, process_table
 from cli.database import database_name, first_key, first_login, prepare_database
 from cli.health import ready_url, wait_for_ready
 from cli.home import Home, empty_metrics
@@ -179,11 +179,11 @@ async def _start(context: Context, supervisor: Supervisor, books: Books) -> Summ
     await _database(context)
     backends = Backends(redis_url, context.database_url, config_path(context.settings))
     env = environment_of(context.inherited, context.settings, home, catalog, backends)
-    missing = demo_names_missing(catalog, home)
-    if missing:
+    demos = demo_names(catalog)
+    if demos:
         progress.begin("Placing demo checkpoints")
-        await place_checkpoints(home, missing, env, progress.note)
-        progress.done("Demo weights", ", ".join(missing))
+        if await place_checkpoints(home, demos, env, progress.note):
+            progress.done("Demo weights", ", ".join(demos))
     gateways = Gateways(context.options.gateways, context.listener.fileno(), context.options.drain_s)
     table = process_table(home, catalog, env, gateways)
     progress.begin("Starting")

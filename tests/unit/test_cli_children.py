@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.children import Backends, Gateways, demo_names_missing, environment_of, process_table
+from cli.children import Backends, Gateways, demo_names, environment_of, process_table
 from cli.home import Home
 from cli.pools import served, worker_pools
 from cli.run import MODULES, ProcessName
@@ -71,13 +71,11 @@ def test_hubs_are_asked_only_if_some_weights_are_not_here(tmp_path):
     assert "HF_HUB_OFFLINE" not in env_of(Home(tmp_path), CATALOG.model_copy(update={"tiers": (elsewhere,)}))
 
 
-def test_only_missing_demo_checkpoints_are_made(tmp_path):
-    home = Home(tmp_path)
+def test_the_tiers_demo_checkpoints_are_named_once_each():
     wanted = [tier.weights.removeprefix("demo:") for tier in CATALOG.tiers]
-    assert demo_names_missing(CATALOG, home) == wanted
-    (home.models / wanted[0]).mkdir(parents=True)
-    assert demo_names_missing(CATALOG, home) == wanted[1:]
-    assert demo_names_missing(CATALOG.with_engine("echo"), home) == wanted[3:]
+    twice = CATALOG.model_copy(update={"tiers": (*CATALOG.tiers, CATALOG.tiers[0])})
+    assert demo_names(CATALOG) == demo_names(twice) == wanted
+    assert demo_names(CATALOG.with_engine("echo")) == wanted[3:]
 
 
 def with_chat(**changes):

@@ -87,6 +87,16 @@ def test_since_refuses_the_rest():
         parse_time_ms("yesterday")
 
 
+async def test_demo_checkpoints_are_put_in_place_once(tmp_path):
+    notes = []
+    assert await asyncio.wait_for(place_checkpoints(Home(tmp_path), ["mistral-tiny"], os.environ, notes.append), 20)
+    assert notes == ["Linking mistral-tiny"]
+    assert (tmp_path / "models" / "mistral-tiny" / "config.json").is_file()
+    again = await asyncio.wait_for(place_checkpoints(Home(tmp_path), ["mistral-tiny"], os.environ, notes.append), 20)
+    assert not again
+    assert len(notes) == 1
+
+
 async def test_a_maker_of_stand_ins_that_fails_is_told_with_its_words(tmp_path):
     notes = []
     with pytest.raises(SetupError, match=r"(?s)could not be put in place \(exit code 1\).*No module named"):
