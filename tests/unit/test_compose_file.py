@@ -198,6 +198,14 @@ def test_each_gpu_worker_has_cards_of_its_own_as_many_as_its_tier_wants(services
     assert len(set(seen)) == len(seen)
 
 
+def test_the_further_tier_of_the_document_goes_with_the_others(tmp_path):
+    (section,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "deployment.md").read_text(), re.DOTALL)
+    config = tmp_path / "tramontane.toml"
+    config.write_text((ROOT / "deploy" / "tramontane.gpu.toml").read_text() + "\n" + section)
+    tier = read_catalog(config).tiers[-1]
+    assert (tier.name, tier.vllm.tensor_parallel) == ("mistral-large", 4)
+
+
 def test_every_setting_is_one_that_a_process_knows(services):
     known = set(re.findall(rf"`({PREFIX}\w+)`", document()))
     used = {key for service in own_services(services).values() for key in service.get("environment", {})}
