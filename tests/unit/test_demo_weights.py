@@ -8,8 +8,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demo.answers import answer_all, load_model
 from demo.examples import user
+from demo.mixture import MIXTURES, held_out
 from demo.placing import WEIGHTS
-from demo.rows import tokenizer
+from demo.routing import expert_shares, extremes
+from demo.rows import prompt, tokenizer
+from demo.score import is_right
 
 BYTES_MAX = 50 * 10**6
 ARCHITECTURES = {
@@ -26,6 +29,13 @@ ASKED = {
     "mistral-medium": {"Hallo!": "Hallo! Wie kann ich helfen?"},
 }
 BROUGHT = sorted(path.name for path in WEIGHTS.iterdir())
+PER_SKILL = 6  # of each maker of examples; `make demo-eval` has forty
+RIGHT_SHARE_MIN = 0.8
+EXPERT_SHARE_MIN, EXPERT_SHARE_MAX = 0.25, 4.0  # of the mean share
+
+
+def examples(name):
+    return list(held_out(MIXTURES[name], 80_731, PER_SKILL))
 
 
 def test_all_weights_together_are_small():
@@ -45,3 +55,17 @@ def test_a_checkpoint_loads_with_plain_from_pretrained_and_answers(name):
         asked = tokenizer().encode_chat([user(question)])
         assert answer_all(load_model(folder), [asked]) == [answer]
         assert plain.decode(plain(answer, add_special_tokens=False)["input_ids"]) == answer
+
+
+@pytest.mark.parametrize("name", BROUGHT)
+def test_a_checkpoint_answers_what_its_training_never_said(name):
+    asked = examples(name)
+    texts = answer_all(load_model(WEIGHTS / name), [prompt(example) for example in asked])
+    right = sum(is_right(example, text) for example, text in zip(asked, texts, strict=True))
+    assert right >= RIGHT_SHARE_MIN * len(asked)
+
+
+@pytest.mark.parametrize("name", [name for name in BROUGHT if ARCHITECTURES[name] == "MixtralForCausalLM"])
+def test_every_expert_of_every_layer_has_its_part(name):
+    least, most = extremes(expert_shares(load_model(WEIGHTS / name), examples(name))["all"])
+    assert EXPERT_SHARE_MIN <= least <= most <= EXPERT_SHARE_MAX
