@@ -1,7 +1,7 @@
 """Which skills a tier learns, in which languages and how often, and the drawing of examples from that mixture."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +11,7 @@ from demo.skills import everyday, structured, tools
 
 CONVERSATION_TURNS_MAX = 9
 AROUND_SHARE, TURNS_AROUND_SHARE = 0.4, 0.15
+OTHER_LANGUAGE_SHARE = 0.3  # of a conversation's turns
 
 Maker = Callable[[Draw], Example]
 
@@ -21,7 +22,7 @@ class Mixture:
 
     languages: Mapping[str, float]
     skills: Mapping[str, float]
-    conversations: float = 0.2
+    conversations: float = 0.3
 
 
 MAKERS: Mapping[str, Maker] = MappingProxyType(
@@ -48,7 +49,20 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
     }
 )
 # What can be a turn among others: one question and its answer, no system prompt and no tools.
-_TURNS = ("greeting", "identity", "facts", "arithmetic", "sentiment", "topic", "unknown", "extraction", "json_answer")
+_TURNS = (
+    "greeting",
+    "identity",
+    "facts",
+    "arithmetic",
+    "sentiment",
+    "topic",
+    "unknown",
+    "extraction",
+    "json_answer",
+    "summary",
+    "translation",
+    "code",
+)
 
 _BASE: Mapping[str, float] = MappingProxyType(
     {
@@ -111,17 +125,19 @@ def around(example: Example, draw: Draw, share: float) -> Example:
 
 
 def conversation(draw: Draw, mixture: Mixture) -> Example:
-    """Several turns on this and that, some with a name or number to keep in mind."""
+    """Several turns on this and that, some in another language, some with a name or number to keep in mind."""
     makers = [MAKERS[name] for name in _TURNS if name in mixture.skills]
-    turns = [
-        message
-        for _ in range(draw.rng.randint(2, CONVERSATION_TURNS_MAX))
-        for message in draw.choose(makers)(draw).messages
-    ]
+    turns: list[Sequence[Mapping[str, Any]]] = []
+    for _ in range(draw.rng.randint(2, CONVERSATION_TURNS_MAX)):
+        other = draw.rng.random() < OTHER_LANGUAGE_SHARE
+        speaking = replace(draw, language=_weighted(mixture.languages, draw.rng)) if other else draw
+        turns.append(draw.choose(makers)(speaking).messages)
     if draw.rng.random() < 0.5:
         memory = everyday.memory(draw).messages
-        turns = [*memory[:-2], *turns, *memory[-2:]]
-    return draw.example("conversation", turns)
+        told = draw.rng.randint(0, len(turns))
+        asked = draw.rng.randint(told, len(turns))
+        turns = [*turns[:told], memory[:-2], *turns[told:asked], memory[-2:], *turns[asked:]]
+    return draw.example("conversation", [message for turn in turns for message in turn])
 
 
 def held_out(mixture: Mixture, seed: int, per_skill: int) -> Iterator[Example]:
