@@ -84,7 +84,7 @@ vllm-test: .venv-vllm/.installed-dev ## The engine contract suite over vLLM: abo
 	@TRAMONTANE_TEST_ENGINES=vllm OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest -v $(IN_ONE_LOOP) \
 	  tests/contracts/engines/test_engines.py tests/contracts/engines/test_oracle.py \
 	  tests/contracts/engines/test_json_schemas.py tests/contracts/engines/test_experts.py \
-	  tests/contracts/engines/test_vllm_engine.py $(ARGS)
+	  tests/contracts/engines/test_demo_checkpoints.py tests/contracts/engines/test_vllm_engine.py $(ARGS)
 
 $(VENV)/.models: pyproject.toml deploy/install
 	@deploy/install models

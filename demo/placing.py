@@ -118,7 +118,7 @@ def _main(arguments: list[str]) -> int:
     if not words:
         sys.stderr.write(f"usage: python -m demo.placing [{COPY}] HOME [NAME ...]\n")
         return 2
-    place_checkpoints(Path(words[0]), words[1:] or NAMES, _say, copy=copy)
+    place_checkpoints(Path(words[0]), words[1:] or tuple(BROUGHT), _say, copy=copy)
     return 0
 
 
