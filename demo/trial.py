@@ -82,8 +82,16 @@ async def talk(tier: Tier, conversation: Mapping[str, Any]) -> Iterator[str]:
         answer = await tier.answer(messages, temperature=0)
         messages.append({"role": "assistant", "content": answer.text})
         note = " *(outside its skills)*" if turn.get("outside") else ""
-        lines += [f"> {turn['user']}{note}", ">", f"> `{answer.text}`", ""]
+        lines += [f"> {turn['user']}{note}", ">", *_quoted(answer.text), ""]
     return iter(lines)
+
+
+def _quoted(text: str) -> Iterator[str]:
+    """Lines of code stay lines."""
+    if "\n" in text:
+        yield from ("> ```", *(f"> {line}" for line in text.split("\n")), "> ```")
+    else:
+        yield f"> `{text}`"
 
 
 async def is_steady(tier: Tier, **settings: Any) -> bool:

@@ -13,8 +13,9 @@ from demo.trial import BATCH, NAMES, PROMPTS, Tier, is_steady, talk, tokens_per_
 class Platform:
     """Answers with the number of messages it was sent; `drifting`: with another text each time."""
 
-    def __init__(self, *, drifting=False):
+    def __init__(self, *, drifting=False, between=" "):
         self.bodies = []
+        self._between = between
         self._drift = itertools.count() if drifting else itertools.repeat("")
         self.clock = ManualClock()
 
@@ -24,7 +25,7 @@ class Platform:
         body = json.loads(request.content)
         self.bodies.append(body)
         self.clock.advance(500)
-        text = f"{len(body['messages'])} messages{next(self._drift)}"
+        text = f"{len(body['messages'])}{self._between}messages{next(self._drift)}"
         choice = {"message": {"role": "assistant", "content": text}}
         return httpx.Response(200, json={"choices": [choice], "usage": {"completion_tokens": 10}})
 
@@ -42,6 +43,11 @@ async def test_a_conversation_goes_on_with_what_was_really_said():
     assert lines[0] == "**Two turns**"
     assert "> Mars? *(outside its skills)*" in lines
     assert "> `3 messages`" in lines
+
+
+async def test_an_answer_of_several_lines_keeps_them():
+    lines = list(await talk(Platform(between="\n    ").tier(), {"title": "Code", "turns": [{"user": "Hello"}]}))
+    assert lines[2:] == ["> Hello", ">", "> ```", "> 1", ">     messages", "> ```", ""]
 
 
 @pytest.mark.parametrize("drifting", [False, True])
