@@ -64,11 +64,12 @@ def place_checkpoints(home: Path, names: Iterable[str], progress: Callable[[str]
 
 def _is_current(target: Path, name: str) -> bool:
     """A stand-in is never outdated; what is brought is compared file by file, by size and time first."""
-    if name in STANDINS or not target.exists():
-        return target.exists()
-    source = BROUGHT[name]
-    files = [path.name for path in source.iterdir() if path.is_file()]
-    return target.samefile(source) or len(filecmp.cmpfiles(source, target, files)[0]) == len(files)
+    if not target.exists():
+        return False
+    if name in STANDINS or target.samefile(BROUGHT[name]):
+        return True
+    files = [path.name for path in BROUGHT[name].iterdir() if path.is_file()]
+    return len(filecmp.cmpfiles(BROUGHT[name], target, files)[0]) == len(files)
 
 
 def _make(name: str, folder: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demo.answers import answer_all, load_model
+from demo.evaluate import SEED
 from demo.examples import user
 from demo.mixture import MIXTURES, held_out
 from demo.placing import WEIGHTS
@@ -35,7 +36,7 @@ EXPERT_SHARE_MIN, EXPERT_SHARE_MAX = 0.25, 4.0  # of the mean share
 
 
 def examples(name):
-    return list(held_out(MIXTURES[name], 80_731, PER_SKILL))
+    return list(held_out(MIXTURES[name], SEED, PER_SKILL))
 
 
 def test_all_weights_together_are_small():
