@@ -5,7 +5,7 @@ import random
 
 from jsonschema import Draft202012Validator
 
-from core.grammars import json_object_grammar, json_schema_grammar
+from core.grammars import json_schema_grammar
 from tests.contracts.engines.models import prompt, running
 from tests.contracts.engines.run import job
 from tests.unit.loop_bench import MODEL
@@ -145,9 +145,10 @@ async def test_a_grammar_changes_nothing_for_others_and_comes_again_with_its_see
 
 
 async def test_a_constrained_request_is_aborted_before_and_while_it_runs(models):
-    grammar = json_object_grammar()
-    async with running(models / "standin-tiny") as run:
-        run.engine.submit(job("early", grammar=grammar, n=2, max_tokens=400))
+    """The answer is far from its end, however late the abort comes."""
+    long = json_schema_grammar({"type": "array", "items": {"type": "boolean"}, "minItems": 400}, strict=True)
+    async with running(models / "standin-tiny", context_tokens=CONTEXT_TOKENS) as run:
+        run.engine.submit(job("early", grammar=long, n=2, max_tokens=1_000))
         assert run.engine.stats().running == 1
         run.engine.abort("early", 1)
         await run.until(lambda: bool(run.ids["early", 0]))
