@@ -54,8 +54,7 @@ def place_checkpoints(home: Path, names: Iterable[str], progress: Callable[[str]
             _whole(target, partial(_make, name))
         elif copy:
             progress(f"Copying {name}")
-            _remove(target)
-            _whole(target, partial(shutil.copytree, BROUGHT[name], dirs_exist_ok=True))
+            _whole(target, partial(_copy_over, BROUGHT[name], target))
         else:
             progress(f"Linking {name}")
             _remove(target)
@@ -76,6 +75,12 @@ def _make(name: str, folder: Path) -> None:
     from demo.standin import write_standin  # noqa: PLC0415 - loads torch, seconds that a link need not wait
 
     write_standin(name, folder)
+
+
+def _copy_over(source: Path, outdated: Path, folder: Path) -> None:
+    """What is outdated goes when its successor is whole."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    _remove(outdated)
 
 
 def _whole(target: Path, write: Callable[[Path], object]) -> None:

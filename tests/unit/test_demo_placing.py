@@ -114,6 +114,21 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path, monkeypatch):
     assert list((tmp_path / "models").iterdir()) == []
 
 
+def test_an_outdated_copy_stays_until_its_successor_is_whole(tmp_path, monkeypatch):
+    target = tmp_path / "models" / "mistral-tiny"
+    target.mkdir(parents=True)
+    (target / "model.safetensors").write_bytes(b"other weights")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("demo.placing.shutil.copytree", full)
+    with pytest.raises(OSError, match="No space left"):
+        place_checkpoints(tmp_path, ("mistral-tiny",), lambda _: None, copy=True)
+    assert [path.name for path in target.parent.iterdir()] == ["mistral-tiny"]
+    assert (target / "model.safetensors").read_bytes() == b"other weights"
+
+
 def test_an_unknown_name_is_one_clear_sentence(tmp_path):
     with pytest.raises(SetupError, match="no demo checkpoint mistral-huge"):
         place_checkpoints(tmp_path, ("mistral-huge",), lambda _: None)
