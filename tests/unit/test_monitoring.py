@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from billing.celery_main import BooksGauge
 from billing.check import Findings
 from core.queue.base import QueueStats, TierStats
+from core.queue.metrics import WorkerMetrics
 from gateway.metrics import GatewayMetrics
 from tests.compose_file import ROOT
 
@@ -28,11 +29,13 @@ def metrics_asked_for():
     return {name.removesuffix("_bucket") for name in found}
 
 
-def test_dashboard_and_alerts_ask_for_metrics_that_gateways_or_the_check_of_the_books_export():
+def test_dashboard_and_alerts_ask_for_metrics_that_gateways_workers_or_the_check_of_the_books_export():
     stats = QueueStats({"mistral-tiny": TierStats(0, 0, 1, 0)}, 0, 0, 0)
     checked = CollectorRegistry()
     BooksGauge(checked).show(Findings())
-    text = (GatewayMetrics(None).render(stats) + generate_latest(checked)).decode()
+    working = CollectorRegistry()
+    WorkerMetrics(working).of("mistral-tiny")
+    text = (GatewayMetrics(None).render(stats) + generate_latest(checked) + generate_latest(working)).decode()
     exported = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE)) | {"up"}
     assert metrics_asked_for() <= exported
     assert len(metrics_asked_for()) > 12
