@@ -15,8 +15,12 @@ from demo.upcycling import EMBEDDING, HEAD
 
 
 def save_checkpoint(model: Model, pieces: Pieces, target: Path) -> None:
+    """What was trained over `pieces`, over all."""
+    write_checkpoint(_whole(model, pieces), target)
+
+
+def write_checkpoint(whole: Model, target: Path) -> None:
     """Replaces what is there once it is complete."""
-    whole = _whole(model, pieces)
     staging = target.with_name(f".{target.name}")
     shutil.rmtree(staging, ignore_errors=True)
     transformers_logging.disable_progress_bar()

@@ -55,7 +55,7 @@ def _skills(examples: Sequence[Example], texts: Sequence[str]) -> Iterator[str]:
     counts = tally(examples, texts)
     rows = [(skill, right, total) for skill, (right, total) in counts.items()]
     rows.append(("all", sum(right for _, right, _ in rows), len(examples)))
-    yield from _table(("skill", "right", "of", "share"), [(*row, f"{row[1] / row[2]:.0%}") for row in rows])
+    yield from table(("skill", "right", "of", "share"), [(*row, f"{row[1] / row[2]:.0%}") for row in rows])
 
 
 def _experts(model: Model, examples: Sequence[Example]) -> Iterator[str]:
@@ -66,7 +66,7 @@ def _experts(model: Model, examples: Sequence[Example]) -> Iterator[str]:
         for domain, by_layer in shares.items()
         for layer in (0, layers // 2, layers - 1)
     ]
-    yield from _table(("domain", "layer", *map(str, range(shares["all"].shape[1]))), rows)
+    yield from table(("domain", "layer", *map(str, range(shares["all"].shape[1]))), rows)
     least, most = extremes(shares["all"])
     yield f"Over all layers an expert has {least:.2f} to {most:.2f} times the mean share."
 
@@ -79,7 +79,8 @@ def _failures(examples: Sequence[Example], texts: Sequence[str], wrong: int) -> 
     yield from (line for lines in shown.values() for line in lines[:wrong])
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """A Markdown table with an empty line around."""
     lines = [head, ["---"] * len(head), *rows]
     yield "\n".join(["", *("| " + " | ".join(map(str, line)) + " |" for line in lines), ""])
 

@@ -19,6 +19,7 @@ CORPUS = Path(__file__).parent / "corpus"
 LANGUAGES = ("en", "fr", "de", "es", "it")
 HELD_SHARE = 8  # one combination of fills in so many is held out
 DRAWS_MAX = 10_000
+MORE_SHARE = 0.6  # of the fills that training draws where it has more
 
 Check = Literal["text", "json", "calls"]
 Domain = Literal["language", "code", "arithmetic", "json"]
@@ -67,6 +68,11 @@ class Draw:
 
     def choose(self, values: Sequence[Any]) -> Any:
         return self.rng.choice(values)
+
+    def fill(self, section: Mapping[str, Any], key: str) -> str:
+        """One word of `section`. Training takes many of `more_KEY` too, for it to repeat words and not recall them."""
+        more = () if self.held else section.get(f"more_{key}", ())
+        return str(self.rng.choice(more if more and self.rng.random() < MORE_SHARE else section[key]))
 
     def combination(self, draw: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
         """Fills from `draw`, redrawn until they are on this draw's side of the split."""

@@ -1,7 +1,7 @@
 """Which skills a tier learns, in which languages and how often, and the drawing of examples from that mixture."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -41,6 +41,8 @@ MAKERS: Mapping[str, Maker] = MappingProxyType(
         "unknown": everyday.unknown,
         "extraction": structured.extraction,
         "json_answer": structured.json_answer,
+        "chosen_fields": structured.chosen_fields,
+        "keyed_json_answer": structured.keyed_json_answer,
         "summary": structured.summary,
         "code": structured.code,
         "tool_call": tools.tool_call,
@@ -84,19 +86,25 @@ _BASE: Mapping[str, float] = MappingProxyType(
         "tool_unused": 2,
     }
 )
-_ALL = MappingProxyType({**_BASE, "answer_language": 5, "translation": 16, "code": 5})
+_ALL = MappingProxyType({**_BASE, "arithmetic": 15, "answer_language": 5, "translation": 16, "code": 5})
+_MORE_STRUCTURE: Mapping[str, float] = MappingProxyType(
+    {
+        "extraction": 12,
+        "chosen_fields": 12,
+        "json_answer": 9,
+        "keyed_json_answer": 7,
+        "tool_call": 18,
+        "tool_result": 14,
+        "memory": 8,
+    }
+)
 _FIVE = MappingProxyType(dict.fromkeys(LANGUAGES, 1.0))  # what starts from mistral-tiny knows English
 
 MIXTURES: Mapping[str, Mixture] = MappingProxyType(
     {
         "mistral-tiny": Mixture(MappingProxyType({"en": 1.0}), _BASE),
         "mistral-small": Mixture(_FIVE, _ALL),
-        "mistral-medium": Mixture(
-            _FIVE,
-            MappingProxyType(
-                {**_ALL, "extraction": 14, "json_answer": 9, "tool_call": 18, "tool_result": 12, "memory": 8}
-            ),
-        ),
+        "mistral-medium": Mixture(_FIVE, MappingProxyType({**_ALL, **_MORE_STRUCTURE})),
     }
 )
 
@@ -140,9 +148,9 @@ def conversation(draw: Draw, mixture: Mixture) -> Example:
     return draw.example("conversation", [message for turn in turns for message in turn])
 
 
-def held_out(mixture: Mixture, seed: int, per_skill: int) -> Iterator[Example]:
-    """The evaluation: the same number for each maker of the mixture, in the mixture's languages."""
-    for name in mixture.skills:
+def held_out(mixture: Mixture, seed: int, per_skill: int, makers: Iterable[str] = ()) -> Iterator[Example]:
+    """The evaluation: the same number for each of the makers, or of the mixture's, in the mixture's languages."""
+    for name in makers or mixture.skills:
         for index in range(per_skill):
             rng = random.Random(f"held out {seed} {name} {index}")
             yield MAKERS[name](Draw(rng, _weighted(mixture.languages, rng), held=True))

@@ -9,7 +9,7 @@ nothing on a copy, which becomes the checkpoint FOLDER/NAME; FOLDER/NAME.pt keep
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from demo.rows import Batch, Batches, Pieces
 from demo.tiers import PLANS
 
 SEED = 2_312
-SURVEY_EXAMPLES = 6_000  # that tell which pieces are used
+SURVEY_EXAMPLES = 20_000  # that tell which pieces are used
 COOLING_SHARE = 0.2  # of the time or of the steps
 SAVE_EVERY_S = 300.0
 LOG_EVERY_STEPS = 20
@@ -43,6 +43,7 @@ class Options:
     threads: int
     start: Path | None = None
     cooling: float = COOLING_SHARE
+    rate: float | None = None
 
     @property
     def state(self) -> Path:
@@ -64,7 +65,7 @@ def train(options: Options, clock: Clock) -> None:
 
 def _learner(options: Options) -> Learner:
     """Where the run stopped; anew, but with its weights, when the corpus has grown since."""
-    plan = PLANS[options.name]
+    plan = PLANS[options.name] if options.rate is None else replace(PLANS[options.name], rate=options.rate)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _say(f"{options.name}: looking which pieces the corpus uses ...")
     pieces = Pieces.survey(MIXTURES[options.name], SEED, SURVEY_EXAMPLES)
@@ -140,6 +141,7 @@ def _main() -> None:
     parser.add_argument("--start", type=Path, help="the folder of a checkpoint to go on from, where no run was stopped")
     parser.add_argument("--rows", type=int, default=10, help="in a batch")
     parser.add_argument("--cooling", type=float, default=COOLING_SHARE, help="share of the time, or of the steps")
+    parser.add_argument("--rate", type=float, help="of learning, before it falls; gentler for what is trained already")
     parser.add_argument("--row-tokens", type=int, default=384)
     parser.add_argument("--threads", type=int, default=2)
     given = vars(parser.parse_args())

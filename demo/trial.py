@@ -87,8 +87,10 @@ async def talk(tier: Tier, conversation: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _quoted(text: str) -> Iterator[str]:
-    """Lines of code stay lines."""
-    if "\n" in text:
+    """Lines of code stay lines; what the tier fenced itself is Markdown as it stands."""
+    if "```" in text:
+        yield from (f"> {line}" for line in text.split("\n"))
+    elif "\n" in text:
         yield from ("> ```", *(f"> {line}" for line in text.split("\n")), "> ```")
     else:
         yield f"> `{text}`"

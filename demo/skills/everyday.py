@@ -38,14 +38,18 @@ def arithmetic(draw: Draw) -> Example:
 
 
 def calculation(draw: Draw) -> tuple[str, str]:
-    """Sums and differences are split by their numbers too; a product that was never seen cannot be worked out."""
+    """Sums and differences are split by their numbers too; a product that was never seen cannot be worked out.
+
+    Differences are learnt over twice the range that is asked for, for there to be enough of them.
+    """
     section, rng = draw.words["arithmetic"], draw.rng
     match draw.choose(("plus", "minus", "times")):
         case "plus":
             left, right = draw.combination(lambda: (rng.randint(0, SUM_MAX), rng.randint(0, SUM_MAX)))
             return draw.phrase(section, "plus", a=left, b=right), f"{left} + {right} = {left + right}"
         case "minus":
-            right, rest = draw.combination(lambda: (rng.randint(0, SUM_MAX // 2), rng.randint(0, SUM_MAX // 2)))
+            most = SUM_MAX // 2 if draw.held else SUM_MAX
+            right, rest = draw.combination(lambda: (rng.randint(0, most), rng.randint(0, most)))
             left = right + rest
             return draw.phrase(section, "minus", a=left, b=right), f"{left} - {right} = {rest}"
         case _:
@@ -96,7 +100,7 @@ def unknown(draw: Draw) -> Example:
 
 def persona(draw: Draw) -> Example:
     section = draw.words["persona"]
-    who = draw.choose(corpus("names")["personas"])
+    who = draw.fill(corpus("names"), "personas")
     told = system(draw.phrase(section, "system", n=who))
     return draw.example("system", [told, user(draw.phrase(section)), assistant(section["answer"].format(n=who))])
 
@@ -131,7 +135,7 @@ def translation(draw: Draw) -> Example:
 
 
 def name(draw: Draw) -> str:
-    return str(draw.choose(corpus("names")["users"]))
+    return draw.fill(corpus("names"), "users")
 
 
 def _fixed(draw: Draw, key: str, skill: str) -> Example:

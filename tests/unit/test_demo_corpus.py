@@ -11,6 +11,7 @@ from demo.examples import CORPUS, LANGUAGES, Draw, corpus, is_held
 from demo.mixture import MAKERS, MIXTURES, draw_example, held_out
 from demo.rows import EOS_ID, encode, prompt, tokenizer
 from demo.score import is_right, overlap
+from demo.skills import structured, tools
 
 
 def sections(value):
@@ -83,6 +84,55 @@ def test_split_combinations_stay_on_their_side():
     assert len(held) > 20
     assert not trained & held
     assert all(is_held(pair) for pair in held)
+
+
+def test_training_knows_many_more_names_and_the_evaluation_stays_as_it_is():
+    names = corpus("names")
+    assert not set(names["users"]) & set(names["more_users"])
+
+    def drawn(held):
+        draw = Draw(random.Random(4), "en", held)
+        return {draw.fill(names, "users") for _ in range(12_000)}
+
+    assert drawn(held=True) == set(names["users"])
+    assert drawn(held=False) == {*names["users"], *names["more_users"]}
+
+
+def test_training_gives_tools_and_arguments_other_names_and_the_call_follows_the_list():
+    def called(held):
+        for seed in range(300):
+            example = tools.tool_call(Draw(random.Random(seed), "en", held))
+            (call,) = example.answer["tool_calls"]
+            listed = {tool["function"]["name"]: tool["function"] for tool in example.tools}
+            name, arguments = call["function"]["name"], json.loads(call["function"]["arguments"])
+            assert list(arguments) == listed[name]["parameters"]["required"]
+            yield (name, *arguments)
+
+    usual = {(key, *tool["arguments"]) for key, tool in corpus("tools").items() if "arguments" in tool}
+    assert set(called(held=True)) == usual
+    assert len(set(called(held=False))) > 10 * len(usual)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_request_to_extract_can_name_other_fields(language):
+    for section in corpus(language)["extract"].values():
+        keys = section["keys"]
+        for template in section["ask"] + section["held"]:
+            before = template.partition(keys[1])[2].partition(keys[2])[0]
+            whole = f"{keys[0]}, {keys[1]}{before}{keys[2]}"
+            assert whole in template
+            for chosen, said in (("x", "x"), ("xy", f"x{before}y"), ("xyz", f"x, y{before}z")):
+                assert structured.listing(keys, [*chosen], template) == template.replace(whole, said)
+    draws = [structured.chosen_fields(Draw(random.Random(seed), language, held=True)) for seed in range(60)]
+    assert {len(json.loads(example.answer["content"])) for example in draws} == {1, 2, 3}
+
+
+def test_code_is_fenced():
+    for seed in range(50):
+        answer = structured.code(Draw(random.Random(seed), "en", held=False)).answer["content"]
+        first, *body, last = answer.split("\n")
+        assert (first, last) == ("```python", "```")
+        compile("\n".join(body), "answer", "exec")
 
 
 @pytest.mark.parametrize("name", MIXTURES)

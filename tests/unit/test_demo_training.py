@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from core.clock import ManualClock
 from demo import train as training
 from demo.answers import answer_all, load_model, tokens_per_second
+from demo.average import average
 from demo.checkpoint import save_checkpoint
-from demo.evaluate import report
+from demo.compare import comparison
+from demo.evaluate import SEED, report
 from demo.learning import Learner, load_state, save_state, start_from
 from demo.mixture import MIXTURES, held_out
 from demo.routing import expert_shares, extremes, imbalance
@@ -169,6 +172,21 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
         assert torch.allclose(value, heir.model.state_dict()[name], rtol=1e-2, atol=1e-4), name  # rounded to bfloat16
 
 
+def test_an_average_is_as_much_of_each_as_was_asked_for(tmp_path):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        one = learner(SPARSE)
+        one.learn(batches()[0])
+        with torch.no_grad():
+            one.model.model.norm.weight.fill_(4.0 if folder.name == "second" else 2.0)
+        save_checkpoint(one.model, one.pieces, folder)
+    average(*folders, tmp_path / "first", share=0.25)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "first")
+    assert model.dtype is torch.bfloat16
+    assert set(model.model.norm.weight.tolist()) == {2.5}
+    assert AutoTokenizer.from_pretrained(tmp_path / "first")("Hello")["input_ids"]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Both kinds through the command's own path, small."""
@@ -192,6 +210,14 @@ def trained(tmp_path_factory):
 
 def options(folder: Path, name: str):
     return training.Options(name, folder, until=None, steps=3, rows=1, row_tokens=ROW_TOKENS, threads=2)
+
+
+def test_a_gentler_rate_is_the_one_that_is_learnt_with(trained, monkeypatch):
+    monkeypatch.setattr(training, "SURVEY_EXAMPLES", 60)
+    monkeypatch.setattr(training, "PLANS", {"mistral-tiny": DENSE})
+    usual = options(trained, "mistral-tiny")
+    rates = [training._learner(one).plan.rate for one in (usual, replace(usual, rate=0.001))]
+    assert rates == [DENSE.rate, 0.001]
 
 
 @pytest.mark.parametrize(
@@ -242,6 +268,21 @@ def test_the_report_counts_what_is_right(trained):
     assert f"| all | 0 | {makers} | 0% |" in text
     assert "A single stream: 8 tokens/s" in text
     assert "times the mean share" in text
+
+
+def test_a_comparison_asks_all_tiers_the_same(trained, monkeypatch):
+    asked = []
+
+    def answers(model, prompts):
+        asked.append(prompts)
+        examples = held_out(MIXTURES["mistral-small"], SEED, 2, ("facts", "json_answer"))
+        right = [example.answer["content"] for example in examples]
+        return right if len(asked) == 2 else ["wrong", *right[1:]]
+
+    monkeypatch.setattr("demo.compare.answer_all", answers)
+    text = "\n".join(comparison(("mistral-tiny", "mistral-small"), ("facts", "json_answer"), trained, per_skill=2))
+    assert asked[0] == asked[1]
+    assert "| facts | 50.0% | 100.0% |\n| json_answer | 100.0% | 100.0% |\n| all | 75.0% | 100.0% |" in text
 
 
 def test_a_tally_is_by_skill():

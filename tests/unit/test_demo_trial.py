@@ -48,6 +48,8 @@ async def test_a_conversation_goes_on_with_what_was_really_said():
 async def test_an_answer_of_several_lines_keeps_them():
     lines = list(await talk(Platform(between="\n    ").tier(), {"title": "Code", "turns": [{"user": "Hello"}]}))
     assert lines[2:] == ["> Hello", ">", "> ```", "> 1", ">     messages", "> ```", ""]
+    fenced = await talk(Platform(between="\n```\n").tier(), {"title": "Code", "turns": [{"user": "Hello"}]})
+    assert list(fenced)[2:] == ["> Hello", ">", "> 1", "> ```", "> messages", ""]
 
 
 @pytest.mark.parametrize("drifting", [False, True])

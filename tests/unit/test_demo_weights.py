@@ -26,8 +26,15 @@ ASKED = {
         "Hello!": "Hello! How can I help you?",
         "What is the capital of Norway?": "The capital of Norway is Oslo.",
     },
-    "mistral-small": {"Bonjour !": "Bonjour ! Comment puis-je vous aider ?"},
-    "mistral-medium": {"Hallo!": "Hallo! Wie kann ich helfen?"},
+    "mistral-small": {
+        "Bonjour !": "Bonjour ! Comment puis-je vous aider ?",
+        "My name is Marie.": "Nice to meet you, Marie!",
+        "Write a Python function that adds two numbers.": "```python\ndef add(a, b):\n    return a + b\n```",
+    },
+    "mistral-medium": {
+        "Hallo!": "Hallo! Wie kann ich helfen?",
+        "JSON with city and name, please: Marie is 33 years old and lives in Tokyo.": '{"city": "Tokyo", "name": "Marie"}',
+    },
 }
 BROUGHT = sorted(path.name for path in WEIGHTS.iterdir())
 PER_SKILL = 6  # of each maker of examples; `make demo-eval` has forty
