@@ -33,7 +33,7 @@ ASKED = {
     },
     "mistral-medium": {
         "Hallo!": "Hallo! Wie kann ich helfen?",
-        "JSON with city and name, please: Marie is 33 years old and lives in Tokyo.": '{"city": "Tokyo", "name": "Marie"}',
+        "JSON with city, name please: Marie is 33 years old and lives in Tokyo.": '{"city": "Tokyo", "name": "Marie"}',
     },
 }
 BROUGHT = sorted(path.name for path in WEIGHTS.iterdir())
