@@ -133,11 +133,12 @@ def test_no_key_no_answer(world):
     assert httpx.post(f"{world.base_url}/v1/chat/completions", json=body, timeout=BOUND_S).status_code == 401
 
 
-def test_a_gateway_and_celery_export_what_dashboard_and_alerts_ask_for(world):
+def test_a_gateway_celery_and_a_worker_export_what_dashboard_and_alerts_ask_for(world):
     """The check of the books runs a while after the start."""
 
     def missing():
-        urls = (world.base_url, f"http://127.0.0.1:{world.metrics_ports['celery']}")
+        others = (f"http://127.0.0.1:{world.metrics_ports[name]}" for name in ("celery", "demo-tiny"))
+        urls = (world.base_url, *others)
         text = "".join(httpx.get(f"{url}/metrics", timeout=BOUND_S).text for url in urls)
         return metrics_asked_for() - {"up"} - set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
 
