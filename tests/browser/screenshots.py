@@ -19,6 +19,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.console.chats import OPERATOR_EMAIL
+from core.installation import BESIDE_THE_PROGRAM
 from migrations.run import migrate
 from tests.browser.conftest import LINK
 from tests.browser.pages import QUESTIONS
@@ -32,7 +33,8 @@ BYTES_MAX = 3_000_000
 TIERS = "mistral-tiny,mistral-small,mistral-medium,mistral-embed"
 ROOT = Path(__file__).parents[2]
 SETTLE_MS = 2_500  # charts are drawn, the first live part has come
-ASK = "Compare the mistral and the tramontane in a table, and name two towns where each blows."
+CHAT_TIER = "mistral-small"
+ASKED = ("Bonjour, qui es-tu ?", "Write a Python function that reverses a string.", "¿Cuál es la capital de Portugal?")
 
 
 def main() -> int:
@@ -46,7 +48,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tramontane-shots-") as folder, sync_playwright() as playwright:
         platform = Installation(Path(folder))
         _seed(platform, given.records)
-        platform.ok("up", "--detach", "--engine", "echo", "--tiers", TIERS, "--port", "0")
+        platform.config.write_text(BESIDE_THE_PROGRAM.read_text())  # the demo checkpoints answer
+        platform.ok("up", "--detach", "--tiers", TIERS, "--port", "0")
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         try:
             _take_all(platform, browser, given.folder)
@@ -120,9 +123,11 @@ def _paths(page: Page) -> dict[str, str]:
 def _chat(page: Page, path: Path) -> None:
     page.goto("/console")
     page.click("#menu >> text=Chat")
-    page.fill("#chat-text", ASK)
-    page.press("#chat-text", "Enter")
-    page.locator(".turn-facts").first.wait_for()
+    page.select_option("#chat-tier", CHAT_TIER)
+    for turn, text in enumerate(ASKED):
+        page.fill("#chat-text", text)
+        page.press("#chat-text", "Enter")
+        page.locator(".turn-facts").nth(turn).wait_for()
     _save(page, path)
 
 
