@@ -1,7 +1,7 @@
 """Tools listed in the prompt: the call that fits and its arguments, the answer from a result, and no call at all."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,6 @@ from demo.examples import MORE_SHARE, Draw, Example, assistant, corpus, user
 from demo.skills.everyday import FACTOR_MAX, fact, greeting, name, unknown
 
 TOOLS_MAX = 3
-ARGUMENTS = "more_arguments"  # the table of the corpus that is no tool
 CALL_ID = "call00001"
 NUMBER_MIN, NUMBER_MAX = 2, 30
 
@@ -51,7 +50,7 @@ def tool_result(draw: Draw) -> Example:
 
 def tool_unused(draw: Draw) -> Example:
     """Tools at hand, and a question that needs none of them."""
-    tools = _listed(draw, draw.rng.sample(tuple(_tools()), draw.rng.randint(1, 2)))
+    tools = [_tool(draw, key) for key in draw.rng.sample(tuple(corpus("tools")), draw.rng.randint(1, 2))]
     if draw.rng.random() < 0.5:
         question, answer, _ = fact(draw)
         turns = [user(question), assistant(answer)]
@@ -60,26 +59,20 @@ def tool_unused(draw: Draw) -> Example:
     return draw.example("tools", turns, tools=tuple(tool.specification() for tool in tools))
 
 
-def _tools() -> Mapping[str, Any]:
-    return {key: entry for key, entry in corpus("tools").items() if key != ARGUMENTS}
-
-
-def _listed(draw: Draw, keys: Sequence[str]) -> list[Tool]:
-    """Training also gives them other names, and their arguments: for the call to follow the list."""
-    return [_tool(draw, key, corpus("tools")[key]) for key in keys]
-
-
-def _tool(draw: Draw, key: str, entry: Mapping[str, Any]) -> Tool:
+def _tool(draw: Draw, key: str) -> Tool:
+    """Training also gives it another name, and its arguments: for the call to follow the list."""
+    entry = corpus("tools")[key]
     if draw.held or draw.rng.random() >= MORE_SHARE:
         return Tool(entry, key, entry["arguments"])
-    arguments = {draw.choose(corpus("tools")[ARGUMENTS][usual]): fill for usual, fill in entry["arguments"].items()}
+    others = corpus("names")["more_arguments"]
+    arguments = {draw.choose(others[usual]): fill for usual, fill in entry["arguments"].items()}
     return Tool(entry, draw.choose((key, *entry["more_names"])), arguments)
 
 
 def _called(draw: Draw) -> tuple[Tool, dict[str, Any], list[Mapping[str, Any]], tuple[Mapping[str, Any], ...]]:
     """The tool, what fills the phrases, question and call, and the tools listed."""
-    keys = draw.rng.sample(tuple(_tools()), draw.rng.randint(1, TOOLS_MAX))
-    tools = _listed(draw, keys)
+    keys = draw.rng.sample(tuple(corpus("tools")), draw.rng.randint(1, TOOLS_MAX))
+    tools = [_tool(draw, key) for key in keys]
     tool = tools[0]
     fill_kinds = tool.arguments.values()
     values = draw.combination(lambda: (keys[0], *(_value(draw, kind, keys[0]) for kind in fill_kinds)))[1:]
